@@ -1,5 +1,6 @@
 """Children that were deleted or edited by hand come back as they were."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -49,8 +50,6 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_a_hand_edited_deployment_comes_back_as_it_was(kube: Kube, service: str, edit: list[Object]) -> None:
-    import json
-
     before = kube.get("deployment", service)["spec"]
     kube("patch", "deployment", service, "--type=json", "-p", json.dumps(edit))
     kube.until("the deployment is as it was", lambda: kube.get("deployment", service)["spec"] == before)
