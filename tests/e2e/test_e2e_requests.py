@@ -33,7 +33,7 @@ CASES: dict[str, tuple[dict[str, np.ndarray], grpc.StatusCode, list[str]]] = {
     "wrong dtype": ({"image": pictures(1).astype(np.int64)}, grpc.StatusCode.INVALID_ARGUMENT, ["image", "float32"]),
     "wrong shape": ({"image": pictures(1)[:, :, :8]}, grpc.StatusCode.INVALID_ARGUMENT, ["image", "16"]),
     "100 MB": (
-        {"image": np.zeros((1, 3, 16, 100 << 20 >> 6), np.float32)[:, :, :, : (100 << 20) // (3 * 16 * 4)]},
+        {"image": np.zeros((1, 3, 16, (100 << 20) // (3 * 16 * 4)), np.float32)},
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         [],
     ),
