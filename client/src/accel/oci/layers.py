@@ -1,7 +1,8 @@
 """Tar layers whose bytes depend on nothing but the files' names and contents.
 
-Sorted, parents included, uid and gid 0, fixed modes, time zero, uncompressed: gzip's bytes differ between zlib builds, and
-model weights barely compress. Only regular files are taken: a link could carry a file from outside into a public layer.
+Sorted, parents included, uid and gid 0, fixed modes, time zero, uncompressed: gzip's bytes differ between
+zlib builds, and model weights barely compress. Only regular files are taken: a link could carry a file from
+outside into a public layer.
 """
 
 import hashlib
@@ -91,13 +92,14 @@ def directory_entries(directory: Path, prefix: str = "") -> Iterator[Entry]:
             path = Path(root) / name
             if not stat.S_ISREG(path.lstat().st_mode):
                 raise InvalidContent(
-                    f"'{path.relative_to(directory)}' is a link or a special file; only regular files can be pushed. Replace it by its content."
+                    f"'{path.relative_to(directory)}' is a link or a special file; "
+                    "only regular files can be pushed. Replace it by its content."
                 )
             yield Entry(str(PurePosixPath(prefix) / path.relative_to(directory).as_posix()), path)
 
 
 def open_regular(path: Path) -> IO[bytes]:
-    """Open a regular file for reading without following a link at its last part; raises InvalidContent otherwise."""
+    """Open a regular file for reading, never through a link at its last part; raises InvalidContent."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Manifests and indexes as typed values, with one canonical JSON form so that equal values have equal digests."""
+"""Manifests and indexes as typed values, with one canonical JSON form: equal values have equal digests."""
 
 import json
 from collections.abc import Mapping
@@ -51,7 +51,9 @@ class Descriptor:
                 digest,
                 size,
                 _strings(document.get("annotations")),
-                {k: v for k, v in document["platform"].items() if isinstance(v, str)} if document.get("platform") else None,
+                {k: v for k, v in document["platform"].items() if isinstance(v, str)}
+                if document.get("platform")
+                else None,
                 document.get("artifactType"),
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -104,7 +106,11 @@ class Index:
     def to_bytes(self) -> bytes:
         """Return canonical JSON."""
         return canonical_json(
-            {"schemaVersion": 2, "mediaType": self.media_type, "manifests": [m.to_json() for m in self.manifests]}
+            {
+                "schemaVersion": 2,
+                "mediaType": self.media_type,
+                "manifests": [m.to_json() for m in self.manifests],
+            }
         )
 
     def for_platform(self, architecture: str, os: str = "linux") -> Descriptor | None:
@@ -157,7 +163,9 @@ class Document:
         """Return the image manifest; raises InvalidContent if this is an index."""
         parsed = self.parse()
         if isinstance(parsed, Index):
-            raise InvalidContent(f"{self.digest} is an index of several manifests, not one image or artifact.")
+            raise InvalidContent(
+                f"{self.digest} is an index of several manifests, not one image or artifact."
+            )
         return parsed
 
 

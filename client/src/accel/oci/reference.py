@@ -1,7 +1,7 @@
 """Names of things in a registry, in the one form that users write.
 
-`oci:///repo:tag` is the configured registry, `oci://host[:port]/repo@sha256:…` another one; image names as container
-runtimes write them (`host:5000/repo:tag`) are read too, because base images are named so.
+`oci:///repo:tag` is the configured registry, `oci://host[:port]/repo@sha256:…` another one; image names as
+container runtimes write them (`host:5000/repo:tag`) are read too, because base images are named so.
 """
 
 import ipaddress
@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from accel.oci.digests import is_digest
 from accel.oci.errors import BadReference
 
-_REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*\Z")
+_REPOSITORY = re.compile(
+    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*\Z"
+)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?\Z")
 _SCHEME = "oci://"
@@ -36,11 +38,15 @@ class Reference:
         if text.startswith(_SCHEME):
             host, slash, rest = text.removeprefix(_SCHEME).partition("/")
             if not slash:
-                raise BadReference(f"'{text}' names no repository. Write oci:///repository:tag or oci://host/repository:tag.")
+                raise BadReference(
+                    f"'{text}' names no repository. Write oci:///repository:tag or oci://host/repository:tag."
+                )
         else:
             host, slash, rest = text.partition("/")
             if not slash or not ("." in host or ":" in host or host == "localhost"):
-                raise BadReference(f"'{text}' does not begin with a registry's host. Write host[:port]/repository:tag or oci://….")
+                raise BadReference(
+                    f"'{text}' does not begin with a registry's host. Write host[:port]/repository:tag or oci://…."
+                )
         if host and not _HOST.match(host):
             raise BadReference(f"'{host}' in '{text}' is not a host name with an optional port.")
         rest, _, digest = rest.partition("@")
@@ -48,12 +54,15 @@ class Reference:
         repository, tag = (head, tag) if colon else (rest, "")
         if not _REPOSITORY.match(repository):
             raise BadReference(
-                f"'{repository}' in '{text}' is not a repository name: lower-case letters, digits, '.', '_', '-' and '/'."
+                f"'{repository}' in '{text}' is not a repository name: "
+                "lower-case letters, digits, '.', '_', '-' and '/'."
             )
         if colon and not _TAG.match(tag):
             raise BadReference(f"'{tag}' in '{text}' is not a tag.")
         if "@" in text and not is_digest(digest):
-            raise BadReference(f"'{digest}' in '{text}' is not a digest of the form sha256:<64 hexadecimal digits>.")
+            raise BadReference(
+                f"'{digest}' in '{text}' is not a digest of the form sha256:<64 hexadecimal digits>."
+            )
         return cls(repository, tag or None, digest or None, host or None)
 
     @property
@@ -81,15 +90,19 @@ class Reference:
 def is_private_host(host: str) -> bool:
     """Tell whether plain HTTP to this host (no port) stays on this machine or inside the cluster.
 
-    True for localhost, loopback and private addresses, and names of cluster Services; link-local addresses are where
-    clouds keep credentials, so they are not.
+    True for localhost, loopback and private addresses, and names of cluster Services; not for link-local
+    ones, where clouds keep credentials.
     """
     name = host.strip("[]").lower()
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
         return name == "localhost" or name.endswith((".svc", ".cluster.local", ".localhost"))
-    return (address.is_loopback or address.is_private) and not address.is_link_local and not address.is_unspecified
+    return (
+        (address.is_loopback or address.is_private)
+        and not address.is_link_local
+        and not address.is_unspecified
+    )
 
 
 def host_name(registry: str) -> str:

@@ -1,14 +1,14 @@
 """The distribution API of one registry: blobs, manifests and tags.
 
-Bodies are streamed from and to files, so that a model of several gigabytes costs no memory. Every answer is checked against
-the digest it was asked by. Failures are raised as `accel.oci.errors`, never as httpx's.
+Bodies are streamed from and to files, so that a model of several gigabytes costs no memory. Every answer is
+checked against the digest it was asked by. Failures are raised as `accel.oci.errors`, never as httpx's.
 """
 
 import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from accel.oci.auth import Credentials, RegistryAuth
-from accel.oci.digests import digest_of, is_digest
+from accel.oci.digests import digest_of, digest_of_file, is_digest
 from accel.oci.errors import Denied, InvalidContent, NotFound, Rejected, TooLarge, Unavailable
 from accel.oci.layers import open_regular
 from accel.oci.manifests import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Document
@@ -28,7 +28,7 @@ __all__ = ["Credentials", "Registry"]
 
 MAX_MANIFEST_BYTES = 4 << 20  # what the distribution specification asks registries to accept
 _CHUNK = 1 << 20
-_ACCEPT = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
+_ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_INDEX}"
 _NEXT_LINK = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
 
 
@@ -44,7 +44,7 @@ class Registry:
         verify: bool | str = True,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """Connect lazily to `endpoint` (`http://host:port` or `https://…`); `timeout` is seconds without progress."""
+        """Connect lazily to `endpoint` (`http[s]://host:port`); `timeout` is seconds without progress."""
         self.endpoint = endpoint.rstrip("/")
         self._http = httpx.Client(
             base_url=self.endpoint,
@@ -56,12 +56,17 @@ class Registry:
 
     @classmethod
     def of(
-        cls, reference: Reference, default_endpoint: str, *, insecure: bool = False, credentials: Credentials | None = None
+        cls,
+        reference: Reference,
+        default_endpoint: str,
+        *,
+        insecure: bool = False,
+        credentials: Credentials | None = None,
     ) -> Self:
         """Open the registry that a reference names.
 
-        A reference without a host means `default_endpoint`. Another host is spoken to by HTTPS, except hosts that cannot
-        be left by plain HTTP (see `is_private_host`) when `insecure` allows it.
+        A reference without a host means `default_endpoint`. Another host is spoken to by HTTPS, except
+        private ones (see `is_private_host`) when `insecure` allows plain HTTP.
         """
         if reference.registry is None or reference.registry == urlsplit(default_endpoint).netloc:
             return cls(default_endpoint, credentials=credentials)
@@ -71,7 +76,9 @@ class Registry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -84,18 +91,24 @@ class Registry:
         """Return the manifest or index that a tag or digest names.
 
         Raises:
-            NotFound, Denied, Unavailable; InvalidContent if the bytes do not have the digest that was asked for.
+            NotFound, Denied, Unavailable; InvalidContent if the bytes have not the digest that was asked for.
         """
-        with self._stream("GET", f"/v2/{repository}/manifests/{target}", headers={"Accept": _ACCEPT}) as response:
+        with self._stream(
+            "GET", f"/v2/{repository}/manifests/{target}", headers={"Accept": _ACCEPT}
+        ) as response:
             body = bytearray()
             for chunk in response.iter_bytes(_CHUNK):
                 body += chunk
                 if len(body) > MAX_MANIFEST_BYTES:
-                    raise TooLarge(f"The manifest {repository}:{target} is larger than {MAX_MANIFEST_BYTES} bytes.")
+                    raise TooLarge(
+                        f"The manifest {repository}:{target} is larger than {MAX_MANIFEST_BYTES} bytes."
+                    )
             media_type = response.headers.get("Content-Type", OCI_MANIFEST).partition(";")[0].strip()
         document = Document(media_type, bytes(body))
         if is_digest(target) and document.digest != target:
-            raise InvalidContent(f"The registry answered {document.digest} when asked for {repository}@{target}.")
+            raise InvalidContent(
+                f"The registry answered {document.digest} when asked for {repository}@{target}."
+            )
         return document
 
     def put_manifest(self, repository: str, target: str, document: Document) -> str:
@@ -135,7 +148,9 @@ class Registry:
             return False
         return True
 
-    def get_blob(self, repository: str, descriptor: Descriptor, target: IO[bytes], *, max_bytes: int | None = None) -> None:
+    def get_blob(
+        self, repository: str, descriptor: Descriptor, target: IO[bytes], *, max_bytes: int | None = None
+    ) -> None:
         """Stream a blob into an open file and check its size and digest."""
         limit = descriptor.size if max_bytes is None else min(descriptor.size, max_bytes)
         if descriptor.size > limit:
@@ -145,13 +160,19 @@ class Registry:
             for chunk in response.iter_bytes(_CHUNK):
                 received += len(chunk)
                 if received > limit:
-                    raise InvalidContent(f"The blob {descriptor.digest} is longer than its {descriptor.size} bytes.")
+                    raise InvalidContent(
+                        f"The blob {descriptor.digest} is longer than its {descriptor.size} bytes."
+                    )
                 seen.update(chunk)
                 target.write(chunk)
         if f"sha256:{seen.hexdigest()}" != descriptor.digest:
-            raise InvalidContent(f"{received} bytes came for the blob {descriptor.digest}, with another digest.")
+            raise InvalidContent(
+                f"{received} bytes came for the blob {descriptor.digest}, with another digest."
+            )
 
-    def read_blob(self, repository: str, descriptor: Descriptor, *, max_bytes: int = MAX_MANIFEST_BYTES) -> bytes:
+    def read_blob(
+        self, repository: str, descriptor: Descriptor, *, max_bytes: int = MAX_MANIFEST_BYTES
+    ) -> bytes:
         """Return a small blob (a config, a report) as bytes."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / "blob"
@@ -164,32 +185,35 @@ class Registry:
         if isinstance(content, bytes):
             digest = digest_of(content)
         elif digest is None:
-            with open_regular(content) as file:
-                digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+            digest = digest_of_file(content)
         if not self.has_blob(repository, digest):
             started = self._request("POST", f"/v2/{repository}/blobs/uploads/")
             self._finish_upload(started, content, digest)
         return digest
 
     def mount_blob(self, repository: str, digest: str, source: str) -> bool:
-        """Make a blob of another repository of this registry part of this one; False if the registry will not."""
-        response = self._request("POST", f"/v2/{repository}/blobs/uploads/", params={"mount": digest, "from": source})
+        """Make a blob of another repository of this registry part of this one; False if it will not."""
+        response = self._request(
+            "POST", f"/v2/{repository}/blobs/uploads/", params={"mount": digest, "from": source}
+        )
         if response.status_code == httpx.codes.CREATED:
             return True
-        # 202 opened an upload session instead: the blob is not there, or may not be read. Give the session back.
+        # 202 opened an upload session instead: the blob is absent or may not be read. Give it back.
         location = response.headers.get("Location")
         if location:
-            try:
+            with suppress(Rejected):  # sessions expire by themselves
                 self._request("DELETE", urljoin(f"{self.endpoint}/", location))
-            except Rejected:
-                pass  # sessions expire by themselves
         return False
 
-    def copy_blob(self, repository: str, descriptor: Descriptor, source: "Registry", source_repository: str) -> None:
-        """Bring a blob here: nothing if present, a mount within one registry, else a copy through a temporary file."""
+    def copy_blob(
+        self, repository: str, descriptor: Descriptor, source: "Registry", source_repository: str
+    ) -> None:
+        """Bring a blob here: nothing if present, a mount within one registry, else a copy through a file."""
         if self.has_blob(repository, descriptor.digest):
             return
-        if source.endpoint == self.endpoint and self.mount_blob(repository, descriptor.digest, source_repository):
+        if source.endpoint == self.endpoint and self.mount_blob(
+            repository, descriptor.digest, source_repository
+        ):
             return
         with TemporaryDirectory() as folder:
             path = Path(folder) / "blob"
@@ -226,8 +250,8 @@ class Registry:
 
     @contextmanager
     def _stream(self, method: str, url: str | httpx.URL, **options: object) -> Iterator[httpx.Response]:
-        # Storage back ends answer reads with a redirect to themselves; only those are followed, and the client drops
-        # the Authorization header when the host changes.
+        # Storage back ends answer reads with a redirect to themselves; only those are followed, and httpx
+        # drops the Authorization header when the host changes.
         follow = method in ("GET", "HEAD")
         try:
             with self._http.stream(method, url, follow_redirects=follow, **options) as response:  # type: ignore[arg-type]
@@ -239,7 +263,9 @@ class Registry:
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: httpx.TransportError) -> Unavailable:
-        return Unavailable(f"The registry {self.endpoint} cannot be reached: {error or type(error).__name__}.")
+        return Unavailable(
+            f"The registry {self.endpoint} cannot be reached: {error or type(error).__name__}."
+        )
 
     def _failure(self, response: httpx.Response) -> Unavailable | Rejected:
         """Return the error of the tree that an answer means."""
