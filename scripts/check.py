@@ -12,7 +12,15 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 ROOMS = ["client", "cluster", "device-plugin", "operator", "runtime-image", "simulator", "toolchain"]
 SOURCES = [f"{room}/src" for room in ROOMS]
-CODE = [*SOURCES, *(f"{room}/tests" for room in ROOMS), "charts/tests", "tests", "examples", "bench", "scripts"]
+CODE = [
+    *SOURCES,
+    *(f"{room}/tests" for room in ROOMS),
+    "charts/tests",
+    "tests",
+    "examples",
+    "bench",
+    "scripts",
+]
 
 
 def existing(paths: list[str]) -> list[str]:

@@ -95,7 +95,10 @@ def run(phase: Phase, tally: Tally, report: Path) -> bool:
     tally.add(report)
     if not succeeded and not phase.is_pytest:
         tally.failed += 1
-    print(f"══ {phase.name}: {'ok' if succeeded else 'FAILED'} in {time.monotonic() - started:.0f} s", flush=True)
+    print(
+        f"══ {phase.name}: {'ok' if succeeded else 'FAILED'} in {time.monotonic() - started:.0f} s",
+        flush=True,
+    )
     return succeeded
 
 
@@ -107,7 +110,11 @@ def pytest_phase(name: str, *arguments: str) -> Phase:
 def cluster_options() -> list[str]:
     """Return what makes pytest-kind attach to the running cluster instead of making its own."""
     asked = subprocess.run(
-        [sys.executable, "-m", "accel_cluster", "pytest-options"], cwd=ROOT, check=True, capture_output=True, text=True
+        [sys.executable, "-m", "accel_cluster", "pytest-options"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return asked.stdout.split()
 
@@ -139,7 +146,9 @@ def on_a_cluster(tally: Tally, reports: Iterator[Path]) -> bool:
         next(reports),
     )
     if ok:
-        ok = run(pytest_phase("the real cluster", "tests/e2e", "-v", *cluster_options()), tally, next(reports))
+        ok = run(
+            pytest_phase("the real cluster", "tests/e2e", "-v", *cluster_options()), tally, next(reports)
+        )
     return run(pytest_phase("the cluster's end", "tests/cluster", "-v"), tally, next(reports)) and ok
 
 

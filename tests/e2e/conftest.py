@@ -70,7 +70,9 @@ def accel(system: Kube) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def push(accel: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[onnx.ModelProto, str], str]:
+def push(
+    accel: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[onnx.ModelProto, str], str]:
     """Push a network as a source; returns its URI."""
 
     def push(network: onnx.ModelProto, repository: str) -> str:

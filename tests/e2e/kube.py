@@ -27,12 +27,22 @@ class Kube:
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command line for `arguments` in this namespace."""
-        return [str(self.kubectl), f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}", *arguments]
+        return [
+            str(self.kubectl),
+            f"--kubeconfig={self.kubeconfig}",
+            f"--namespace={self.namespace}",
+            *arguments,
+        ]
 
     def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
         """Run kubectl and return its output; a refusal raises KubectlError with kubectl's words."""
         done = subprocess.run(
-            self.command(*arguments), input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+            self.command(*arguments),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
         if done.returncode != 0:
             raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
@@ -64,7 +74,13 @@ class Kube:
     def wait_ready(self, kind: str, name: str, timeout: float = 240) -> Object:
         """`kubectl wait --for=condition=Ready`, and the object it ended with."""
         try:
-            self("wait", "--for=condition=Ready", f"{kind}/{name}", f"--timeout={timeout:.0f}s", timeout=timeout + 30)
+            self(
+                "wait",
+                "--for=condition=Ready",
+                f"{kind}/{name}",
+                f"--timeout={timeout:.0f}s",
+                timeout=timeout + 30,
+            )
         except KubectlError as error:
             raise KubectlError(f"{error}\n{self.story(kind, name)}") from None
         return self.get(kind, name)
@@ -89,7 +105,9 @@ class Kube:
             ["get", "pods", "-o", "wide"],
             ["get", "events", "--sort-by=.lastTimestamp"],
         ):
-            done = subprocess.run(self.command(*arguments), capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run(
+                self.command(*arguments), capture_output=True, text=True, check=False, timeout=60
+            )
             parts.append((done.stdout or done.stderr)[-4000:])
         return "\n".join(parts)
 
@@ -116,4 +134,6 @@ def condition(thing: Object, kind: str) -> Object:
 def is_ready(thing: Object) -> bool:
     """Whether Ready is True for the object's present generation."""
     ready = condition(thing, "Ready")
-    return ready.get("status") == "True" and ready.get("observedGeneration") == thing["metadata"]["generation"]
+    return (
+        ready.get("status") == "True" and ready.get("observedGeneration") == thing["metadata"]["generation"]
+    )

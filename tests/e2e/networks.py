@@ -30,7 +30,9 @@ def cnn(seed: int) -> onnx.ModelProto:
     ]
     nodes = [
         helper.make_node("Conv", ["image", "w1"], ["c1"], name="conv1", pads=[1, 1, 1, 1]),
-        helper.make_node("BatchNormalization", ["c1", "scale", "shift", "mean", "variance"], ["n1"], name="bn1"),
+        helper.make_node(
+            "BatchNormalization", ["c1", "scale", "shift", "mean", "variance"], ["n1"], name="bn1"
+        ),
         helper.make_node("Relu", ["n1"], ["r1"], name="relu1"),
         helper.make_node("MaxPool", ["r1"], ["p1"], name="pool1", kernel_shape=[2, 2], strides=[2, 2]),
         helper.make_node("Conv", ["p1", "w2", "b2"], ["c2"], name="conv2", pads=[1, 1, 1, 1]),
@@ -54,7 +56,10 @@ def dense(seed: int) -> onnx.ModelProto:
 
 
 def model(
-    nodes: list[onnx.NodeProto], input_shape: list[int | str], output_shape: list[int | str], weights: list[TensorProto]
+    nodes: list[onnx.NodeProto],
+    input_shape: list[int | str],
+    output_shape: list[int | str],
+    weights: list[TensorProto],
 ) -> onnx.ModelProto:
     """Wrap nodes from `image` to `probabilities` into a checked model of opset 18."""
     graph = helper.make_graph(

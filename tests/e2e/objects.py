@@ -9,13 +9,23 @@ API = "accel.dev/v1alpha1"
 def fpga_model(name: str, uri: str, **spec: Any) -> Object:
     """Return an FpgaModel of a source."""
     source = {"uri": uri, **spec.pop("source", {})}
-    return {"apiVersion": API, "kind": "FpgaModel", "metadata": {"name": name}, "spec": {"source": source, **spec}}
+    return {
+        "apiVersion": API,
+        "kind": "FpgaModel",
+        "metadata": {"name": name},
+        "spec": {"source": source, **spec},
+    }
 
 
 def accel_image(name: str, model: str, version: int | None = None, **spec: Any) -> Object:
     """Return an AccelImage that follows a model, or pins one version of it."""
     ref: Object = {"name": model} if version is None else {"name": model, "version": version}
-    return {"apiVersion": API, "kind": "AccelImage", "metadata": {"name": name}, "spec": {"modelRef": ref, **spec}}
+    return {
+        "apiVersion": API,
+        "kind": "AccelImage",
+        "metadata": {"name": name},
+        "spec": {"modelRef": ref, **spec},
+    }
 
 
 def accel_service(name: str, image: str, **spec: Any) -> Object:

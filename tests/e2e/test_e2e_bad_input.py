@@ -17,7 +17,9 @@ def good(push: Push) -> str:
 
 
 @pytest.fixture(scope="module")
-def sources(push: Push, good: str, accel: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def sources(
+    push: Push, good: str, accel: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     """One source for each fault that lies in the source."""
     unknown = cnn(32)
     unknown.graph.node[-1].domain = "example.com"
@@ -53,7 +55,9 @@ def applied(kube: Kube, sources: dict[str, str]) -> dict[str, str]:
     names = {case: f"bad-{number}" for number, case in enumerate(CASES)}
     kube.apply(
         *(
-            fpga_model(names[case], sources.get(source, source), **{key: dict(value) for key, value in spec.items()})
+            fpga_model(
+                names[case], sources.get(source, source), **{key: dict(value) for key, value in spec.items()}
+            )
             for case, (source, spec, _, _) in CASES.items()
         )
     )
@@ -67,8 +71,10 @@ def test_a_bad_model_says_what_is_wrong_and_heals_by_an_edit(
     name, (_, spec, reason, words) = applied[case], CASES[case]
     stalled = kube.until(
         f"{name} is Stalled",
-        lambda: condition(kube.get("fpgamodel", name), "Stalled").get("status") == "True"
-        and condition(kube.get("fpgamodel", name), "Stalled"),
+        lambda: (
+            condition(kube.get("fpgamodel", name), "Stalled").get("status") == "True"
+            and condition(kube.get("fpgamodel", name), "Stalled")
+        ),
         timeout=240,
         story=("fpgamodel", name),
     )
@@ -87,7 +93,10 @@ def test_a_bad_model_says_what_is_wrong_and_heals_by_an_edit(
 
 UNKNOWN_FIELDS = {
     "a typo in the model": ({"kind": "FpgaModel", "spec": {"source": {"url": "oci:///x:1"}}}, "url"),
-    "replica instead of replicas": ({"kind": "AccelService", "spec": {"imageRef": {"name": "x"}, "replica": 2}}, "replica"),
+    "replica instead of replicas": (
+        {"kind": "AccelService", "spec": {"imageRef": {"name": "x"}, "replica": 2}},
+        "replica",
+    ),
 }
 
 
@@ -105,9 +114,11 @@ def test_a_registry_that_is_down_is_waited_for(kube: Kube, system: Kube, good: s
         kube.apply(fpga_model("patient", good))
         reason = kube.until(
             "the model says that it waits for the registry",
-            lambda: (ready := condition(kube.get("fpgamodel", "patient"), "Ready")).get("reason")
-            in ("RegistryUnavailable", "SourceUnavailable")
-            and ready["message"],
+            lambda: (
+                (ready := condition(kube.get("fpgamodel", "patient"), "Ready")).get("reason")
+                in ("RegistryUnavailable", "SourceUnavailable")
+                and ready["message"]
+            ),
             timeout=180,
             story=("fpgamodel", "patient"),
         )

@@ -28,7 +28,9 @@ def test_the_columns_tell_name_state_version_address_and_age(kube: Kube, name: s
         assert header in table
 
 
-def test_wait_does_not_return_early_after_an_edit(kube: Kube, name: str, push: Callable[[Any, str], str]) -> None:
+def test_wait_does_not_return_early_after_an_edit(
+    kube: Kube, name: str, push: Callable[[Any, str], str]
+) -> None:
     uri = push(cnn(52), "contract:2")
     kube.patch("fpgamodel", name, {"spec": {"source": {"uri": uri}}})
     model = kube.wait_ready("fpgamodel", name)
@@ -36,8 +38,10 @@ def test_wait_does_not_return_early_after_an_edit(kube: Kube, name: str, push: C
     assert model["status"]["latestVersion"] == 2
     kube.until(
         "the service saw the change",
-        lambda: condition(kube.get("accelservice", name), "Ready").get("status") == "False"
-        or kube.get("accelservice", name)["status"].get("modelVersion") == 2,
+        lambda: (
+            condition(kube.get("accelservice", name), "Ready").get("status") == "False"
+            or kube.get("accelservice", name)["status"].get("modelVersion") == 2
+        ),
     )
     service = kube.wait_ready("accelservice", name)
     assert service["status"]["modelVersion"] == 2
@@ -49,11 +53,17 @@ def test_every_condition_is_of_this_generation_and_the_spec_is_as_applied(kube: 
         ("fpgamodel", "accelimage", "accelservice"), chain(name, "oci:///sources/contract:2"), strict=True
     ):
         live = kube.get(kind, name)
-        assert live["spec"] == thing["spec"] or kind == "accelservice"  # the API server fills in no default elsewhere
+        assert (
+            live["spec"] == thing["spec"] or kind == "accelservice"
+        )  # the API server fills in no default elsewhere
         for entry in live["status"]["conditions"]:
             assert entry["observedGeneration"] == live["metadata"]["generation"], (kind, entry)
         assert not live["metadata"].get("finalizers")
-        managers = {field["manager"] for field in live["metadata"]["managedFields"] if "status" not in field.get("subresource", "")}
+        managers = {
+            field["manager"]
+            for field in live["metadata"]["managedFields"]
+            if "status" not in field.get("subresource", "")
+        }
         assert not {manager for manager in managers if manager.startswith("fpga-operator")}, managers
 
 

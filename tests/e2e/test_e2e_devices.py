@@ -60,7 +60,9 @@ def test_three_nodes_two_with_fpgas(kube: Kube) -> None:
     assert allocatable(kube) == {"accel-control-plane": 0, "accel-worker": 2, "accel-worker2": 1}
 
 
-def test_the_service_says_which_device_on_which_node(kube: Kube, image: str, services: Callable[..., str]) -> None:
+def test_the_service_says_which_device_on_which_node(
+    kube: Kube, image: str, services: Callable[..., str]
+) -> None:
     status = kube.wait_ready("accelservice", services("one", image))["status"]
     (held,) = status["devices"]
     assert held["health"] == "Healthy"
@@ -98,7 +100,12 @@ def test_four_replicas_on_three_devices_name_the_holders(
     assert "holder" in waiting
     assert "accel-worker" in waiting
     kube("delete", "accelservice", "holder", "--wait=true")
-    kube.until("three of four serve", lambda: lacks_devices(kube, "four", ready=3), timeout=180, story=("accelservice", "four"))
+    kube.until(
+        "three of four serve",
+        lambda: lacks_devices(kube, "four", ready=3),
+        timeout=180,
+        story=("accelservice", "four"),
+    )
     status = kube.get("accelservice", "four")["status"]
     assert status["state"] == "Unhealthy"
     assert condition({"status": status}, "Available")["status"] == "True"
@@ -149,7 +156,9 @@ def pod_on(node_side: Kube, selector: str, node: str) -> Object:
     return pod
 
 
-def kill(node_side: Kube, selector: str, node: str, process: str, signal_: signal.Signals = signal.SIGKILL) -> None:
+def kill(
+    node_side: Kube, selector: str, node: str, process: str, signal_: signal.Signals = signal.SIGKILL
+) -> None:
     """End processes of our own pod, found inside that pod."""
     found = pids(node_side, selector, node, process)
     assert found, f"no process with {process!r} on {node}"

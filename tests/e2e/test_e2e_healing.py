@@ -22,7 +22,9 @@ def essence(thing: Object) -> Object:
     return {key: value for key, value in thing.items() if key in ("spec", "data", "type")}
 
 
-@pytest.mark.parametrize("kind", ["deployment", "service", "secret", "serviceaccount", "poddisruptionbudget", "networkpolicy"])
+@pytest.mark.parametrize(
+    "kind", ["deployment", "service", "secret", "serviceaccount", "poddisruptionbudget", "networkpolicy"]
+)
 def test_a_deleted_child_comes_back_as_it_was(kube: Kube, service: str, kind: str) -> None:
     name = f"{service}-keys" if kind == "secret" else service
     before = kube.get(kind, name)
@@ -38,10 +40,18 @@ def test_a_deleted_child_comes_back_as_it_was(kube: Kube, service: str, kind: st
 
 
 EDITS = {
-    "image changed": [{"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "localhost:5000/other:1"}],
-    "env added": [{"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": "X", "value": "1"}}],
+    "image changed": [
+        {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "localhost:5000/other:1"}
+    ],
+    "env added": [
+        {"op": "add", "path": "/spec/template/spec/containers/0/env/-", "value": {"name": "X", "value": "1"}}
+    ],
     "container added": [
-        {"op": "add", "path": "/spec/template/spec/containers/-", "value": {"name": "extra", "image": "localhost:5000/x:1"}}
+        {
+            "op": "add",
+            "path": "/spec/template/spec/containers/-",
+            "value": {"name": "extra", "image": "localhost:5000/x:1"},
+        }
     ],
     "resource limit removed": [{"op": "remove", "path": "/spec/template/spec/containers/0/resources"}],
     "replicas changed": [{"op": "replace", "path": "/spec/replicas", "value": 0}],
@@ -67,6 +77,8 @@ def test_a_deleted_unfinished_job_is_run_again(kube: Kube, push: Callable[[Any, 
 def test_a_finished_job_is_not_run_again_because_it_is_gone(kube: Kube, service: str) -> None:
     for job in kube.list("job", f"accel.dev/model={service}"):
         kube("delete", "job", job["metadata"]["name"], "--wait=true")
-    kube("annotate", "fpgamodel", service, "poke=1", "--overwrite")  # an event that makes the operator look again
+    kube(
+        "annotate", "fpgamodel", service, "poke=1", "--overwrite"
+    )  # an event that makes the operator look again
     kube.wait_ready("fpgamodel", service)
     assert not kube.list("job", f"accel.dev/model={service}")

@@ -30,7 +30,11 @@ def key(kube: Kube, address: tuple[str, int]) -> str:
 
 CASES: dict[str, tuple[dict[str, np.ndarray], grpc.StatusCode, list[str]]] = {
     "wrong input name": ({"picture": pictures(1)}, grpc.StatusCode.INVALID_ARGUMENT, ["picture", "image"]),
-    "wrong dtype": ({"image": pictures(1).astype(np.int64)}, grpc.StatusCode.INVALID_ARGUMENT, ["image", "float32"]),
+    "wrong dtype": (
+        {"image": pictures(1).astype(np.int64)},
+        grpc.StatusCode.INVALID_ARGUMENT,
+        ["image", "float32"],
+    ),
     "wrong shape": ({"image": pictures(1)[:, :, :8]}, grpc.StatusCode.INVALID_ARGUMENT, ["image", "16"]),
     "100 MB": (
         {"image": np.zeros((1, 3, 16, (100 << 20) // (3 * 16 * 4)), np.float32)},

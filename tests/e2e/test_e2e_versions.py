@@ -22,7 +22,9 @@ def second(push: Push) -> str:
 
 
 def versions(kube: Kube, name: str) -> list[tuple[int, str]]:
-    return [(entry["version"], entry["digest"]) for entry in kube.get("fpgamodel", name)["status"]["versions"]]
+    return [
+        (entry["version"], entry["digest"]) for entry in kube.get("fpgamodel", name)["status"]["versions"]
+    ]
 
 
 def served(kube: Kube, name: str) -> str:
@@ -53,7 +55,9 @@ def test_an_edit_that_changes_no_byte_makes_no_version(kube: Kube, net: str) -> 
     assert versions(kube, net) == before
 
 
-def test_new_weights_roll_out_on_a_node_with_one_device(kube: Kube, net: str, first: str, second: str) -> None:
+def test_new_weights_roll_out_on_a_node_with_one_device(
+    kube: Kube, net: str, first: str, second: str
+) -> None:
     old = served(kube, net)
     kube.patch("fpgamodel", net, {"spec": {"source": {"uri": second}}})
     kube.wait_ready("fpgamodel", net)
@@ -79,8 +83,10 @@ def test_a_version_that_does_not_exist_names_those_that_do(kube: Kube, net: str)
     kube.apply(accel_image("lost", net, version=7))
     told = kube.until(
         "AccelImage lost says which versions exist",
-        lambda: condition(kube.get("accelimage", "lost"), "Ready").get("reason") == "VersionNotFound"
-        and condition(kube.get("accelimage", "lost"), "Ready")["message"],
+        lambda: (
+            condition(kube.get("accelimage", "lost"), "Ready").get("reason") == "VersionNotFound"
+            and condition(kube.get("accelimage", "lost"), "Ready")["message"]
+        ),
     )
     assert "7" in told
     assert "1" in told
