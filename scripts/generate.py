@@ -1,4 +1,4 @@
-"""Everything that is generated and committed, by one command: `make generate`, and with --check the drift test.
+"""Everything that is generated and committed: `make generate`; with --check the drift test.
 
 Each generator is its room's own module and takes --check itself; this file only knows where they are.
 """

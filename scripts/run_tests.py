@@ -1,7 +1,7 @@
 """Every test of the project, phase by phase: `make test`, and with ACCEL_TEST_FULL=1 `make test-full`.
 
-Cheap phases first. A phase is never silent for more than 15 s. A failing phase does not stop the later ones, except
-that without a cluster there is nothing to test on it. The last line counts all tests of all phases.
+Cheap phases first. A phase is never silent for more than 15 s. A failing phase does not stop the later ones,
+except that without a cluster there is nothing to test on it. The last line counts all tests of all phases.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +42,7 @@ class Tally:
         """Count the cases of a JUnit file; a phase that died without one is a failure by its exit code."""
         if not report.exists():
             return
-        for suite in ElementTree.parse(report).getroot().iter("testsuite"):  # noqa: S314 (pytest wrote it)
+        for suite in ET.parse(report).getroot().iter("testsuite"):  # noqa: S314 (pytest wrote it)
             bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
             skipped = int(suite.get("skipped", 0))
             self.failed += bad
@@ -139,7 +139,7 @@ def main() -> int:
 
 
 def on_a_cluster(tally: Tally, reports: Iterator[Path]) -> bool:
-    """Install the product on the throw-away cluster, test it there, and see the cluster go without a trace."""
+    """Install the product on the throw-away cluster, test it, and see the cluster go without a trace."""
     ok = run(
         Phase("install on a real cluster", [sys.executable, "-m", "examples.demo.install"], is_pytest=False),
         tally,

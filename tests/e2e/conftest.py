@@ -1,4 +1,4 @@
-"""Fixtures on the real cluster: namespaces as tenants have them, sources pushed as users push them, clients."""
+"""Fixtures on the real cluster: namespaces as tenants have them, sources pushed as users push them."""
 
 import os
 import subprocess
@@ -13,8 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from kube import Kube  # noqa: E402 (the tests' own modules stand beside this file)
-from networks import folder  # noqa: E402
+from kube import Kube
+from networks import folder
 
 BIN = Path(sys.executable).parent
 SYSTEM = "accel-system"
@@ -35,7 +35,7 @@ def node_side(system: Kube) -> Kube:
 
 @pytest.fixture(scope="module")
 def kube(system: Kube, request: pytest.FixtureRequest) -> Iterator[Kube]:
-    """A tenant's namespace for one test module: pod security `restricted`, gone with its devices afterwards."""
+    """A tenant's namespace for one module: pod security `restricted`, gone with its devices afterwards."""
     stem = request.module.__name__.rpartition(".")[2].removeprefix("test_e2e_").replace("_", "-")
     name = f"{stem}-{uuid.uuid4().hex[:5]}"
     tenant = Kube(system.kubectl, system.kubeconfig, name)

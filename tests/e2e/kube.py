@@ -88,7 +88,7 @@ class Kube:
     def until(
         self, what: str, probe: Callable[[], Any], timeout: float = 120, story: tuple[str, str] | None = None
     ) -> Any:
-        """Return the first true result of `probe`, asked again at every change of the cluster's events or each second."""
+        """Return the first true result of `probe`, asked again at short intervals."""
         deadline = time.monotonic() + timeout
         for _ in ticks(deadline):
             result = probe()

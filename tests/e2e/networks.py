@@ -1,4 +1,4 @@
-"""Small networks for the tests, as a user would bring them: seeded, so that the same call gives the same bytes."""
+"""Small networks for the tests, as a user would bring them; seeded: the same call gives the same bytes."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ SIDE = 16
 
 
 def cnn(seed: int) -> onnx.ModelProto:
-    """Return conv-BN-relu, pool, conv-relu, global pool, dense, softmax over float32 pictures [N, 3, 16, 16]."""
+    """Return conv-BN-relu, pool, conv-relu, global pool, dense, softmax over float32 [N, 3, 16, 16]."""
     rng = np.random.default_rng(seed)
 
     def constant(name: str, *shape: int, low: float = -0.5, high: float = 0.5) -> TensorProto:
@@ -46,7 +46,7 @@ def cnn(seed: int) -> onnx.ModelProto:
 
 
 def dense(seed: int) -> onnx.ModelProto:
-    """Return a network without anything that an FPGA would compute: [N, 3, 16, 16] flattened into one dense layer."""
+    """Return a network with nothing for an FPGA: [N, 3, 16, 16] flattened into one dense layer."""
     weight = np.random.default_rng(seed).normal(size=(3 * SIDE * SIDE, CLASSES)).astype(np.float32)
     nodes = [
         helper.make_node("Flatten", ["image"], ["f"]),

@@ -39,8 +39,10 @@ def sources(
 CASES: dict[str, tuple[str, dict[str, Any], str, list[str]]] = {
     # name: (source, more of spec, reason, words of the message)
     "source not found": ("oci:///sources/nowhere:1", {}, "SourceNotFound", ["spec.source.uri", "nowhere"]),
-    "wrong digest": ("good", {"source": {"sha256": "0" * 64}}, "DigestMismatch", ["spec.source.sha256", "0000"]),
-    "not a SavedModel": ("text", {"conversion": {"format": "SavedModel"}}, "NotASavedModel", ["saved_model.pb"]),
+    "wrong digest": ("good", {"source": {"sha256": "0" * 64}}, "DigestMismatch", ["spec.source.sha256"]),
+    "not a SavedModel": (
+        "text", {"conversion": {"format": "SavedModel"}}, "NotASavedModel", ["saved_model.pb"],
+    ),
     "unknown tensor name": (
         "good", {"conversion": {"outputs": ["nope"]}}, "UnknownTensor", ["nope", "probabilities"],
     ),
@@ -68,7 +70,7 @@ def applied(kube: Kube, sources: dict[str, str]) -> dict[str, str]:
 def test_a_bad_model_says_what_is_wrong_and_heals_by_an_edit(
     kube: Kube, applied: dict[str, str], good: str, case: str
 ) -> None:
-    name, (_, spec, reason, words) = applied[case], CASES[case]
+    name, (_, _, reason, words) = applied[case], CASES[case]
     stalled = kube.until(
         f"{name} is Stalled",
         lambda: (
