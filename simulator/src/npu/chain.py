@@ -1,0 +1,150 @@
+"""Chains and the tensors between them: what a program says the device does, without weights and without bytes.
+
+A chain is one pass through the machine for all positions of a layer: read vectors, multiply by a matrix (a real one,
+or the identity), then the float16 stage, then write. Geometry follows from the tensors that a chain joins.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, IntFlag
+
+from npu.bfp import Accumulation
+
+__all__ = ["EXPANDER_KERNEL", "NATIVE_DIM", "Chain", "Kind", "Files", "Need", "Stage", "Tensor", "blocks"]
+
+NATIVE_DIM = 128  # numbers in a native vector; a parameter of the compiler from a later release on
+EXPANDER_KERNEL = 7  # the image unit always cuts 7 x 7 windows
+EXPANDER_CHANNELS = 3
+EXPANDER_TILES = 2  # 7 * 7 * 3 = 147 numbers are two native vectors
+
+
+class Kind(Enum):
+    """What feeds the matrix unit."""
+
+    CONV = 0  # a strided window of vectors
+    EXPAND = 1  # windows of the image, cut by the Expander
+    IDENTITY = 2  # the vectors themselves: only the float16 stage matters
+    MAX_POOL = 3  # the vectors themselves, horizontally and then vertically
+
+
+class Stage(IntFlag):
+    """What the float16 stage does, in this order. Without SCALE there is still a bias."""
+
+    NONE = 0
+    SCALE = 1
+    BIAS = 2
+    RESIDUAL = 4
+    RELU = 8
+
+
+class Files(IntFlag):
+    """Where a tensor is kept: block floating point for the matrix unit, float16 for residuals and right operands."""
+
+    NONE = 0
+    MATRIX = 1  # MvmInitialVrf
+    FLOAT16 = 2  # AddSubVrf_1
+    STREAMED = 4  # only the lines that its reader needs exist at any time
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Height, width and channels, and the first register in each file (meaningless where `files` lacks it)."""
+
+    height: int
+    width: int
+    channels: int
+    files: Files = Files.NONE
+    matrix_address: int = 0
+    float16_address: int = 0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.height, self.width, self.channels
+
+    @property
+    def positions(self) -> int:
+        return self.height * self.width
+
+    @property
+    def depth(self) -> int:
+        """Native vectors per position."""
+        return blocks(self.channels, NATIVE_DIM)
+
+    @property
+    def vectors(self) -> int:
+        return self.positions * self.depth
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One layer. `source`, `residual` and `target` are indices of tensors; tensor 0 is the program's input."""
+
+    kind: Kind
+    accumulation: Accumulation
+    stage: Stage
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    pad: tuple[int, int]  # top, left; bottom and right follow from the target's size
+    source: int
+    target: int
+    residual: int | None = None
+    group: int = 0  # chains of one group run row by row together
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Rows and columns that one output position looks at."""
+        return (self.kernel[0] - 1) * self.dilation[0] + 1, (self.kernel[1] - 1) * self.dilation[1] + 1
+
+    def pad_after(self, source: Tensor, target: Tensor) -> tuple[int, int]:
+        """Bottom and right padding; negative where the last window ends before the last row or column."""
+        return (
+            (target.height - 1) * self.stride[0] + self.extent[0] - source.height - self.pad[0],
+            (target.width - 1) * self.stride[1] + self.extent[1] - source.width - self.pad[1],
+        )
+
+    def weight_shape(self, source: Tensor, target: Tensor) -> tuple[int, int, int, int]:
+        """Output channels, ky, kx, input channels; zeros where the matrix is the identity.
+
+        The Expander's window is one row of 7 * 7 * C numbers, in which a smaller kernel sits centred.
+        """
+        if self.kind is Kind.CONV:
+            return target.channels, *self.kernel, source.channels
+        if self.kind is Kind.EXPAND:
+            return target.channels, 1, 1, EXPANDER_KERNEL**2 * source.channels
+        return 0, 0, 0, 0
+
+    def tiles(self, source: Tensor, target: Tensor) -> int:
+        """Weight tiles held in DRAM: an identity pass has one tile of its own."""
+        if self.kind is Kind.CONV:
+            return source.depth * self.kernel[0] * self.kernel[1] * target.depth
+        if self.kind is Kind.EXPAND:
+            return EXPANDER_TILES * target.depth
+        return 1
+
+    def vectors(self, target: Tensor) -> int:
+        """Bias and scale vectors held in DRAM."""
+        return target.depth * ((Stage.SCALE in self.stage) + (Stage.BIAS in self.stage))
+
+    def macs(self, source: Tensor, target: Tensor) -> int:
+        """Multiplications that the layer means, without padding to tiles."""
+        if self.kind in (Kind.CONV, Kind.EXPAND):
+            return target.positions * target.channels * source.channels * self.kernel[0] * self.kernel[1]
+        return 0
+
+
+@dataclass(frozen=True)
+class Need:
+    """The least SKU that can hold the program. Native vectors, but tiles for the two matrix memories."""
+
+    initial_vrf: int
+    addsub_vrf_0: int
+    addsub_vrf_1: int
+    multiply_vrf: int
+    matrix_rf: int
+    matrix_memory: int  # weight tiles in DRAM
+    vector_memory: int  # bias and scale vectors in DRAM
+
+
+def blocks(length: int, size: int) -> int:
+    """How many blocks of `size` hold `length` numbers."""
+    return -(-length // size)

@@ -1,0 +1,196 @@
+"""The compiled program: what a model's device part is, and its one spelling in bytes.
+
+The bytes hold canonical weights (int8 mantissas, int8 exponents, unpadded), so that a digest depends neither on the
+machine that compiled nor on the one that runs. `npu.reader` turns bytes back, and refuses anything off.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npu.bfp import Preset, Rounding
+from npu.chain import Chain, Need, Stage, Tensor, blocks
+
+__all__ = ["Program", "WeightRange"]
+
+MAGIC = b"NPUPROG\n"
+VERSION = 1
+ALIGNMENT = 64
+NO_TENSOR = 0xFFFFFFFF
+
+# Everything little-endian. The header's digest covers all bytes behind the header.
+HEADER = struct.Struct("<8sHHIQ32s8x")  # magic, version, header size, sections, total size, sha256
+SECTION = struct.Struct("<4s4xQQ")  # tag, offset, size
+FORM = struct.Struct("<IHBBBB6x")  # native dim, box, exponent bits, mantissa bits, rounding, accumulation
+NEED = struct.Struct("<7I4x")
+TENSOR = struct.Struct("<6I8x")  # height, width, channels, files, matrix address, float16 address
+# kind, accumulation, stage, -, group, kernel, stride, dilation, pad, -, source, residual, target, -, first mantissa,
+# first exponent, first vector number, -
+CHAIN = struct.Struct("<BBBxHHHHHHHHH2xIII4xQQQ16x")
+SECTIONS = (b"FORM", b"NEED", b"NAME", b"TENS", b"CHNS", b"WMAN", b"WEXP", b"VECS")
+
+
+@dataclass(frozen=True)
+class WeightRange:
+    """Where one chain's numbers lie in the program's three arrays."""
+
+    mantissas: slice
+    exponents: slice
+    vectors: slice
+    weight_shape: tuple[int, int, int, int]
+    exponent_shape: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """One input, one output, chains in the order of execution.
+
+    `tensors[0]` is the input and the last chain's target the output. `mantissas` and `exponents` are int8, chain after
+    chain in the order output channel, ky, kx, input channel (or block of them); `vectors` is float16: per chain its
+    scales, then its biases.
+    """
+
+    name: str
+    sku: str
+    preset: Preset
+    rounding: Rounding
+    tensors: tuple[Tensor, ...]
+    chains: tuple[Chain, ...]
+    chain_names: tuple[str, ...]
+    mantissas: NDArray[np.int8]
+    exponents: NDArray[np.int8]
+    vectors: NDArray[np.float16]
+    need: Need
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.tensors[0].shape
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        return self.tensors[self.chains[-1].target].shape
+
+    @cached_property
+    def digest(self) -> str:
+        """`sha256:` and the hex digest of the program's bytes."""
+        return "sha256:" + hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @cached_property
+    def ranges(self) -> tuple[WeightRange, ...]:
+        """Each chain's part of the arrays; they follow each other without gaps."""
+        return tuple(weight_ranges(self.chains, self.tensors, self.preset))
+
+    def weights(self, index: int) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+        """Mantissas [out, ky, kx, in] and exponents [out, ky, kx, block] of chain `index`."""
+        part = self.ranges[index]
+        return (
+            self.mantissas[part.mantissas].reshape(part.weight_shape),
+            self.exponents[part.exponents].reshape(part.exponent_shape),
+        )
+
+    def scale_and_bias(self, index: int) -> tuple[NDArray[np.float16] | None, NDArray[np.float16] | None]:
+        """The float16 vectors of chain `index`, one number per output channel, None where it has none."""
+        chain, numbers = self.chains[index], self.vectors[self.ranges[index].vectors]
+        channels = self.tensors[chain.target].channels
+        scale = numbers[:channels] if Stage.SCALE in chain.stage else None
+        bias = numbers[len(numbers) - channels :] if Stage.BIAS in chain.stage else None
+        return scale, bias
+
+    def to_bytes(self) -> bytes:
+        """The program's one spelling; the same program gives the same bytes on every machine."""
+        contents = (
+            _form(self),
+            NEED.pack(*vars(self.need).values()),
+            pack_names((self.name, self.sku, *self.chain_names)),
+            b"".join(_tensor(tensor) for tensor in self.tensors),
+            b"".join(_chain(chain, part) for chain, part in zip(self.chains, self.ranges, strict=True)),
+            self.mantissas.tobytes(),
+            self.exponents.tobytes(),
+            self.vectors.astype("<f2").tobytes(),
+        )
+        offset = HEADER.size + SECTION.size * len(SECTIONS)
+        table, body = b"", b""
+        for tag, content in zip(SECTIONS, contents, strict=True):
+            gap = -(offset + len(body)) % ALIGNMENT
+            body += bytes(gap)
+            table += SECTION.pack(tag, offset + len(body), len(content))
+            body += content
+        rest = table + body
+        digest = hashlib.sha256(rest).digest()
+        return HEADER.pack(MAGIC, VERSION, HEADER.size, len(SECTIONS), HEADER.size + len(rest), digest) + rest
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "Program":
+        """Read a program; ProgramError says what is off."""
+        from npu.reader import read
+
+        return read(data)
+
+
+def weight_ranges(
+    chains: tuple[Chain, ...], tensors: tuple[Tensor, ...], preset: Preset
+) -> Iterator[WeightRange]:
+    """Lay the chains' numbers one behind the other."""
+    mantissa = exponent = vector = 0
+    for chain in chains:
+        source, target = tensors[chain.source], tensors[chain.target]
+        out, ky, kx, channels = chain.weight_shape(source, target)
+        per_tap = blocks(channels, preset.box)
+        numbers, scales = out * ky * kx * channels, out * ky * kx * per_tap
+        affine = target.channels * ((Stage.SCALE in chain.stage) + (Stage.BIAS in chain.stage))
+        yield WeightRange(
+            slice(mantissa, mantissa + numbers),
+            slice(exponent, exponent + scales),
+            slice(vector, vector + affine),
+            (out, ky, kx, channels),
+            (out, ky, kx, per_tap),
+        )
+        mantissa, exponent, vector = mantissa + numbers, exponent + scales, vector + affine
+
+
+def pack_names(names: tuple[str, ...]) -> bytes:
+    """Count, then each name as its length and UTF-8."""
+    spelt = [name.encode() for name in names]
+    return struct.pack("<I", len(spelt)) + b"".join(struct.pack("<I", len(name)) + name for name in spelt)
+
+
+def _form(program: Program) -> bytes:
+    preset = program.preset
+    return FORM.pack(
+        128,
+        preset.box,
+        preset.exponent_bits,
+        preset.mantissa_bits,
+        program.rounding.value,
+        preset.accumulation.value,
+    )
+
+
+def _tensor(tensor: Tensor) -> bytes:
+    return TENSOR.pack(*tensor.shape, tensor.files, tensor.matrix_address, tensor.float16_address)
+
+
+def _chain(chain: Chain, part: WeightRange) -> bytes:
+    return CHAIN.pack(
+        chain.kind.value,
+        chain.accumulation.value,
+        chain.stage,
+        chain.group,
+        *chain.kernel,
+        *chain.stride,
+        *chain.dilation,
+        *chain.pad,
+        chain.source,
+        NO_TENSOR if chain.residual is None else chain.residual,
+        chain.target,
+        part.mantissas.start,
+        part.exponents.start,
+        part.vectors.start,
+    )
