@@ -192,7 +192,7 @@ class Device:
         self._loaded, self.card.model_digest = None, ""
         self.card.move(State.LOADING)
         try:
-            loaded = await self._within_life(self._in_thread(engine.load, data, self.card.sku))
+            loaded = await self._within_life(self._in_thread(engine.load, data, digest, self.card.sku))
             await self._within_life(self._pause(loaded.download_seconds * self.settings.load_scale))
         except ProgramRejected as error:
             raise Refused(Code.PROGRAM_REJECTED, str(error)) from error
