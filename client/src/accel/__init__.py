@@ -1,21 +1,21 @@
 """Client of accelerated services.
 
-Importing this package imports nothing else: `accel.oci` must work where grpc is not installed, and `kubectl accel`
-must start at once. The public names are resolved on first use.
+Importing this package imports nothing else: `accel.oci` must work where grpc is not installed, and `kubectl
+accel` must start at once. The public names are resolved on first use.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from accel.errors import AccelError, PredictionError, ServiceNotReady
+    from accel.errors import AccelError, OutputError, ServiceNotReady
     from accel.prediction import CallInfo, PredictionClient
     from accel.service import client_from_service
 
 __all__ = [
     "AccelError",
     "CallInfo",
+    "OutputError",
     "PredictionClient",
-    "PredictionError",
     "ServiceNotReady",
     "client_from_service",
 ]
@@ -24,7 +24,7 @@ _HOMES = {
     "AccelError": "accel.errors",
     "CallInfo": "accel.prediction",
     "PredictionClient": "accel.prediction",
-    "PredictionError": "accel.errors",
+    "OutputError": "accel.errors",
     "ServiceNotReady": "accel.errors",
     "client_from_service": "accel.service",
 }

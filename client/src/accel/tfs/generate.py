@@ -1,7 +1,7 @@
 """Compile the .proto files to the committed descriptor set: `python -m accel.tfs.generate [--check]`.
 
-The descriptors are data and not generated code, because generated code refuses every protobuf runtime older than
-its generator. Needs grpcio-tools, which users of the package do not.
+The descriptors are data and not generated code, because generated code refuses every protobuf runtime older
+than its generator. Needs grpcio-tools, which users of the package do not.
 """
 
 import sys

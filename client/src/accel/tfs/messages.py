@@ -1,8 +1,8 @@
 """TensorFlow Serving's messages under their true names, without TensorFlow.
 
-They live in a descriptor pool of their own: the real `tensorflow` and `tensorflow_serving` packages register the
-same names in protobuf's default pool, and one process may need both. A message of one pool is not a message of the
-other: pass bytes between them (`SerializeToString`, `FromString`).
+They live in a descriptor pool of their own: the real `tensorflow` and `tensorflow_serving` packages
+register the same names in protobuf's default pool, and one process may need both. A message of one pool is
+not a message of the other: pass bytes between them (`SerializeToString`, `FromString`).
 """
 
 from importlib.resources import files
@@ -31,7 +31,9 @@ __all__ = [
 
 
 def add_descriptors(target: Any) -> None:
-    """Add TensorFlow Serving's files to the descriptor pool `target` (a server's reflection pool, for instance)."""
+    """Add TensorFlow Serving's files to the descriptor pool `target` (a server's reflection pool, for
+    instance).
+    """
     data = (files("accel.tfs") / "descriptors.binpb").read_bytes()
     for file in FileDescriptorSet.FromString(data).file:  # protoc wrote imports before their importers
         target.AddSerializedFile(file.SerializeToString())
@@ -45,7 +47,8 @@ def _message(name: str) -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
 
 
-# Message classes are made at run time, so mypy sees Any; conversions to typed values are in `accel.tfs.tensors`.
+# Message classes are made at run time, so mypy sees Any; conversions to typed values are in
+# `accel.tfs.tensors`.
 TensorProto: Any = _message("tensorflow.TensorProto")
 TensorShapeProto: Any = _message("tensorflow.TensorShapeProto")
 TensorInfo: Any = _message("tensorflow.TensorInfo")

@@ -34,7 +34,8 @@ METHODS: Mapping[str, Mapping[str, Method]] = {
 
 
 class Stub:
-    """Callables of one service on a channel: `Stub(channel, PREDICTION_SERVICE)["Predict"](request, timeout=…)`.
+    """Callables of one service on a channel: `Stub(channel, PREDICTION_SERVICE)["Predict"](request,
+    timeout=…)`.
 
     Works on `grpc.Channel` and `grpc.aio.Channel`.
     """

@@ -1,8 +1,9 @@
 """numpy arrays to TensorProto and back.
 
-A TensorProto says its values in one of two ways: raw little-endian bytes (`tensor_content`) or a repeated field per
-type (`float_val`, …). Both are read. What is written is the caller's choice: clients send bytes, because they are
-smaller and faster; servers answer in fields, as TensorFlow Serving does and as clients in other languages expect.
+A TensorProto says its values in one of two ways: raw little-endian bytes (`tensor_content`) or a repeated
+field per type (`float_val`, …). Both are read. What is written is the caller's choice: clients send bytes,
+because they are smaller and faster; servers answer in fields, as TensorFlow Serving does and as clients in
+other languages expect.
 """
 
 import math
@@ -57,9 +58,11 @@ def to_proto(array: Any, *, as_fields: bool = False) -> Any:
 
 
 def from_proto(proto: Any, *, max_bytes: int = MAX_BYTES) -> NDArray[Any]:
-    """Return the array of a TensorProto; strings come as an object array of bytes. The array may be read-only.
+    """Return the array of a TensorProto; strings come as an object array of bytes. The array may be
+    read-only.
 
-    Raises TensorError when dtype, shape and values contradict each other or the array would exceed `max_bytes`.
+    Raises TensorError when dtype, shape and values contradict each other or the array would exceed
+    `max_bytes`.
     """
     kind = types.by_number(proto.dtype)
     if kind is None:
@@ -98,7 +101,7 @@ def _content(content: bytes, kind: types.DataType, shape: tuple[int, ...], count
     expected = count * kind.dtype.itemsize
     if len(content) != expected:
         raise TensorError(
-            f"shape {list(shape)} of {kind.enum_name} needs {expected} bytes, tensor_content has {len(content)}"
+            f"shape {list(shape)} of {kind.name} needs {expected} bytes, tensor_content has {len(content)}"
         )
     return np.frombuffer(content, dtype=kind.dtype).reshape(shape)
 

@@ -1,6 +1,7 @@
 """TensorFlow's data types and what they are in numpy and in a model.json.
 
-Types that numpy does not have (bfloat16, the quantised ones, resources) are absent: they cannot cross this wire.
+Types that numpy does not have (bfloat16, the quantised ones, resources) are absent: they cannot cross this
+wire.
 """
 
 from dataclasses import dataclass

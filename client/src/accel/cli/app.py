@@ -1,0 +1,98 @@
+"""The command line: which commands there are, their options, and how errors leave the process.
+
+Commands print results on standard output and everything else on standard error. Exit codes: 0 done, 1
+refused or failed (the message says why), 2 wrong usage.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accel.errors import AccelError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="kubectl accel",
+    help="Score pictures on accelerated services, look at them, push model sources.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="kubectl's own by default.")]
+Context = Annotated[str | None, typer.Option("--context", help="kubectl's own by default.")]
+
+
+@app.command()
+def predict(
+    service: Annotated[str, typer.Argument(help="Name of the AccelService.")],
+    files: Annotated[list[Path], typer.Option("--file", "-f", help="A JPEG or PNG; may be repeated.")],
+    top: Annotated[int, typer.Option("--top", help="How many classes to print.", min=1)] = 5,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Class names: a text file (one a line) or a JSON list.")
+    ] = None,
+    input_name: Annotated[
+        str | None, typer.Option("--input", help="Its only string input by default.")
+    ] = None,
+    output: Annotated[str | None, typer.Option("--output", help="Its only one by default.")] = None,
+    port_forward: Annotated[
+        bool,
+        typer.Option("--port-forward", help="Go through kubectl port-forward; the default for ClusterIP."),
+    ] = False,
+    ca: Annotated[Path | None, typer.Option("--ca", help="Root certificates (PEM) of the service.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds per picture.")] = 30.0,
+    namespace: Namespace = None,
+    context: Context = None,
+) -> None:
+    """Score pictures and print the most likely classes."""
+    from accel.cli import scoring
+    from accel.kubectl import Kubectl
+
+    scoring.predict(
+        Kubectl(namespace, context),
+        service,
+        files,
+        scoring.Wish(top, input_name, output, timeout, scoring.read_labels(labels)),
+        port_forward=port_forward,
+        ca=ca,
+    )
+
+
+@app.command()
+def status(
+    name: Annotated[str, typer.Argument(help="Name of the service, image or model; or kind/name.")],
+    namespace: Namespace = None,
+    context: Context = None,
+) -> None:
+    """Say how an AccelService, AccelImage or FpgaModel is doing, and the objects it stands on."""
+    from accel.cli import story
+    from accel.kubectl import Kubectl
+
+    story.status(Kubectl(namespace, context), name)
+
+
+@app.command()
+def push(
+    directory: Annotated[Path, typer.Argument(help="A SavedModel folder, or a folder with an .onnx file.")],
+    reference: Annotated[str, typer.Argument(help="oci:///repository:tag for the cluster's registry.")],
+    system_namespace: Annotated[
+        str, typer.Option("--system-namespace", help="Where the chart is installed.")
+    ] = "accel-system",
+    context: Context = None,
+) -> None:
+    """Push a model's source to the registry, for `spec.source.uri` of an FpgaModel."""
+    from accel.cli import sources
+    from accel.kubectl import Kubectl
+
+    sources.push(Kubectl(system_namespace, context), directory, reference)
+
+
+def main() -> None:
+    """Run a command; errors become one line and exit code 1."""
+    try:
+        app()
+    except AccelError as error:
+        sys.exit(f"error: {error}")

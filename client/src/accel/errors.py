@@ -1,0 +1,21 @@
+"""What the client itself can refuse. A call's own failure stays a `grpc.RpcError`, with its code and
+details.
+"""
+
+__all__ = ["AccelError", "KubectlError", "OutputError", "ServiceNotReady"]
+
+
+class AccelError(Exception):
+    """The root: every error of this package that is not a gRPC status."""
+
+
+class OutputError(AccelError):
+    """The answer does not have the output that was asked for; the message lists those it has."""
+
+
+class ServiceNotReady(AccelError):
+    """The AccelService exists and cannot be called yet; the message is the operator's. Try again later."""
+
+
+class KubectlError(AccelError):
+    """kubectl is missing or refused; the message is kubectl's."""
