@@ -1,0 +1,50 @@
+"""What every way to have a cluster can do."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class Provider(ABC):
+    """A cluster that is there, or can be brought up."""
+
+    name: str
+    nodes: tuple[str, ...]
+    registry: str | None  # where nodes pull pushed images from; None: pushing goes another way
+
+    @property
+    @abstractmethod
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+
+    @abstractmethod
+    def program(self, name: str) -> Path:
+        """Return the path of `kubectl` or `helm`."""
+
+    @abstractmethod
+    def up(self) -> None:
+        """Bring everything up that is not; return when nodes and DNS are ready."""
+
+    @abstractmethod
+    def down(self) -> None:
+        """Remove everything that `up` made."""
+
+    @abstractmethod
+    def status(self) -> list[tuple[str, str, bool]]:
+        """Return (part, what is with it, whether that is well)."""
+
+    @abstractmethod
+    def push(self, source: Path, reference: str) -> str:
+        """Make the image in `source` available to the nodes; return the reference to use in pods."""
+
+    @abstractmethod
+    def kill(self, node: str) -> None:
+        """End a node as a power cut does."""
+
+    @abstractmethod
+    def start(self, node: str) -> None:
+        """Start a node that was killed; return when it is Ready."""
+
+    @abstractmethod
+    def enter(self, node: str, argv: Sequence[str]) -> list[str]:
+        """Return the words that run `argv` on a node."""
