@@ -81,7 +81,11 @@ def shape(value: object, path: str = "") -> dict[str, Any]:
 def schema() -> str:
     """Return values.schema.json."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    whole = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of fpga-operator", **shape(values)}
+    whole = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Values of fpga-operator",
+        **shape(values),
+    }
     whole["properties"] = {**whole["properties"], **GLOBAL}
     return json.dumps(whole, indent=2) + "\n"
 
@@ -89,17 +93,27 @@ def schema() -> str:
 def rules(source: Path) -> str:
     """Return the rules of the ClusterRole in a room's rbac.yaml, as the chart reads them."""
     documents = [document for document in yaml.safe_load_all(source.read_text()) if document]
-    found = [rule for document in documents if document["kind"] == "ClusterRole" for rule in document["rules"]]
+    found = [
+        rule for document in documents if document["kind"] == "ClusterRole" for rule in document["rules"]
+    ]
     if any(document["kind"] == "Role" for document in documents):
-        raise ValueError(f"{source}: the chart has no place for a namespaced Role; add one before the rule moves")
+        raise ValueError(
+            f"{source}: the chart has no place for a namespaced Role; add one before the rule moves"
+        )
     header = f"# Copied from {source.relative_to(ROOT)} by charts/generate.py; do not edit.\n"
     return header + yaml.safe_dump({"rules": found}, sort_keys=False)
 
 
 def wanted() -> dict[Path, str]:
     """Return every generated file and its content."""
-    files = {CHART / "files" / "crds" / crd.name: crd.read_text() for crd in sorted((ROOT / "crds").glob("*.yaml"))}
-    files |= {CHART / "files" / "rbac" / f"{name}.yaml": rules(source) for name, source in RBAC.items() if source.exists()}
+    files = {
+        CHART / "files" / "crds" / crd.name: crd.read_text() for crd in sorted((ROOT / "crds").glob("*.yaml"))
+    }
+    files |= {
+        CHART / "files" / "rbac" / f"{name}.yaml": rules(source)
+        for name, source in RBAC.items()
+        if source.exists()
+    }
     files[CHART / "values.schema.json"] = schema()
     return files
 

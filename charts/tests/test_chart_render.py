@@ -116,7 +116,11 @@ def test_only_the_node_namespace_is_privileged(objects: list[Object]) -> None:
 
 
 def test_update_strategies(objects: list[Object]) -> None:
-    kinds = {o["metadata"]["name"]: o["spec"]["updateStrategy"]["type"] for o in objects if o["kind"] == "DaemonSet"}
+    kinds = {
+        o["metadata"]["name"]: o["spec"]["updateStrategy"]["type"]
+        for o in objects
+        if o["kind"] == "DaemonSet"
+    }
     assert kinds == {
         "fpga-emulator": "OnDelete",  # the card stays where it is
         "fpga-device-plugin": "RollingUpdate",
@@ -139,7 +143,9 @@ def test_proxy_port_is_one_setting() -> None:
     objects = render({"proxy": {"port": 5999}})
     text = one(objects, "ConfigMap", "fpga-operator")["data"]["operator.yaml"]
     assert yaml.safe_load(text)["registry"]["nodeName"] == "localhost:5999"
-    command = one(objects, "DaemonSet", "registry-proxy")["spec"]["template"]["spec"]["containers"][0]["command"]
+    command = one(objects, "DaemonSet", "registry-proxy")["spec"]["template"]["spec"]["containers"][0][
+        "command"
+    ]
     assert command[1].startswith("TCP-LISTEN:5999,bind=127.0.0.1,")
 
 
@@ -153,7 +159,12 @@ def test_resource_name_reaches_both_sides() -> None:
 
 def test_devices_of_the_emulator(objects: list[Object]) -> None:
     text = one(objects, "ConfigMap", "fpga-emulator")["data"]["devices.yaml"]
-    assert yaml.safe_load(text) == {"sku": "bw-cnn-a10", "flashSeconds": 2, "default": 0, "nodes": {"worker": 2}}
+    assert yaml.safe_load(text) == {
+        "sku": "bw-cnn-a10",
+        "flashSeconds": 2,
+        "default": 0,
+        "nodes": {"worker": 2},
+    }
 
 
 def test_crds_are_small_whole_and_kept(objects: list[Object]) -> None:
@@ -173,7 +184,9 @@ RBAC = {"fpga-operator": "operator/rbac.yaml", "fpga-device-plugin": "device-plu
 @pytest.mark.parametrize(("account", "source"), RBAC.items())
 def test_rules_are_the_rooms_own(objects: list[Object], account: str, source: str) -> None:
     documents = yaml.safe_load_all((ROOT / source).read_text())
-    rules = [rule for document in documents if document["kind"] == "ClusterRole" for rule in document["rules"]]
+    rules = [
+        rule for document in documents if document["kind"] == "ClusterRole" for rule in document["rules"]
+    ]
     assert one(objects, "ClusterRole", account)["rules"] == rules
     for rule in rules:
         assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
@@ -199,11 +212,17 @@ def test_external_registry_needs_no_proxy() -> None:
 
 def test_service_monitors_only_when_asked(objects: list[Object]) -> None:
     assert not [o for o in objects if o["kind"] == "ServiceMonitor"]
-    assert len([o for o in render({"serviceMonitor": {"enabled": True}}) if o["kind"] == "ServiceMonitor"]) == 2
+    assert (
+        len([o for o in render({"serviceMonitor": {"enabled": True}}) if o["kind"] == "ServiceMonitor"]) == 2
+    )
 
 
 def test_generated_files_are_up_to_date() -> None:
     done = subprocess.run(
-        [sys.executable, "charts/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "charts/generate.py", "--check"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported; it logs its CPU flags otherwise
+os.environ.setdefault(
+    "TF_CPP_MIN_LOG_LEVEL", "2"
+)  # before TensorFlow is imported; it logs its CPU flags otherwise
 
 import keras
 import numpy as np
@@ -77,7 +79,9 @@ class Served(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
 
 def write(folder: Path) -> None:
     """Build, export and answer the shown pictures below `folder`."""
-    tf.config.threading.set_intra_op_parallelism_threads(1)  # spinning threads cost more than a second core gives
+    tf.config.threading.set_intra_op_parallelism_threads(
+        1
+    )  # spinning threads cost more than a second core gives
     tf.config.threading.set_inter_op_parallelism_threads(1)
     print("calibrating on random crops of two photographs", flush=True)
     served = Served(calibrated())

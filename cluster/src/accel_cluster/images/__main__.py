@@ -3,13 +3,14 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from accel_cluster.images import base, locks, plan
-from accel_cluster.images.builders import Builder, choose
-from accel_cluster.images.catalog import IMAGES, Image, find
-from accel_cluster.images.registry import ClusterRegistry
+from accel_cluster.cluster import Cluster
+from accel_cluster.errors import ClusterError
+from accel_cluster.images import builders, locks, plan
+from accel_cluster.images.catalog import IMAGES, REPOSITORY_PREFIX, Image, find
 from accel_cluster.images.store import ImageError
+from accel_cluster.settings import REGISTRY
 
 Say = Callable[[str], None]
 
@@ -18,36 +19,31 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def local_name(made: plan.Plan) -> str:
-    """Return the name of an image in the builder's own storage."""
-    return f"localhost/accel/{made.image.name}:{made.key}"
-
-
-def build(image: Image, builder: Builder, say: Say = _say) -> plan.Plan:
-    """Build `image` unless the storage already holds this content; return its plan."""
+def build(image: Image, say: Say = _say) -> plan.Plan:
+    """Build `image` unless the cache has this content; return its plan."""
     started = time.monotonic()
     made = plan.make(image)
-    if builder.has(local_name(made)):
-        say(f"{image.name:<10} {made.key}  unchanged")
-    else:
-        builder.build(made, local_name(made))
-        say(f"{image.name:<10} {made.key}  built in {time.monotonic() - started:.0f} s")
+    known = builders.layout(made).exists()
+    builders.image(made, builders.choose())
+    said = "unchanged" if known else f"built in {time.monotonic() - started:.0f} s"
+    say(f"{image.name:<10} {made.key}  {said}")
     return made
 
 
-def push(made: plan.Plan, builder: Builder, registry: ClusterRegistry, say: Say = _say) -> str:
-    """Push what `build` made unless the registry holds it; return its reference."""
-    reference = registry.reference(made.image.name, made.key)
-    if not registry.has(reference):
-        started = time.monotonic()
-        builder.push(local_name(made), reference, registry.enter)
-        say(f"{made.image.name:<10} {made.key}  pushed in {time.monotonic() - started:.0f} s")
+def push(made: plan.Plan, cluster: Cluster, say: Say = _say) -> str:
+    """Make a built image available to the cluster's nodes; return its reference. Layers that are there stay there."""
+    started = time.monotonic()
+    name = f"{REPOSITORY_PREFIX}/{made.image.name}:{made.key}"
+    reference = cluster.push(builders.image(made, builders.choose()), name)
+    say(f"{made.image.name:<10} {made.key}  in the cluster after {time.monotonic() - started:.0f} s")
     return reference
 
 
-def references(images: tuple[Image, ...], registry: ClusterRegistry) -> dict[str, str]:
+def references(images: Iterable[Image], registry: str) -> dict[str, str]:
     """Return what each image is called in the cluster, whether it is built yet or not."""
-    return {image.name: registry.reference(image.name, plan.make(image).key) for image in images}
+    return {
+        image.name: f"{registry}/{REPOSITORY_PREFIX}/{image.name}:{plan.make(image).key}" for image in images
+    }
 
 
 def main() -> int:
@@ -58,21 +54,20 @@ def main() -> int:
     given = parser.parse_args()
     try:
         images = (find(given.only),) if given.only else IMAGES
-        if given.action == "lock":
-            for path in locks.write_all():
-                _say(path)
-            return 0
-        if given.action == "values":
-            for name, reference in references(images, ClusterRegistry.of_this_cluster()).items():
-                _say(f"{name}: {reference}")
-            return 0
-        builder = choose()
-        _say(f"base       {base.key()}")
-        for image in images:
-            made = build(image, builder)
-            if given.action == "push":
-                push(made, builder, ClusterRegistry.of_this_cluster())
-    except (ImageError, KeyError) as error:
+        match given.action:
+            case "lock":
+                for path in locks.write_all():
+                    _say(path)
+            case "values":
+                for name, reference in references(images, Cluster().registry or REGISTRY).items():
+                    _say(f"{name}: {reference}")
+            case "build":
+                for image in images:
+                    build(image)
+            case "push":
+                for image in images:
+                    push(build(image), Cluster())
+    except (ImageError, ClusterError, KeyError) as error:
         print(f"images: {error}", file=sys.stderr)
         return 1
     return 0

@@ -26,7 +26,9 @@ DROPPED = ("var/cache/apt", "var/lib/apt/lists", "var/log", "usr/share/doc", "us
 
 def key() -> str:
     """Return what names the base: a digest over its recipe."""
-    return digest(SUITE.encode(), " ".join(PACKAGES).encode(), " ".join(DROPPED).encode(), RECIPE.encode())[:12]
+    return digest(SUITE.encode(), " ".join(PACKAGES).encode(), " ".join(DROPPED).encode(), RECIPE.encode())[
+        :12
+    ]
 
 
 def mirror() -> str:
@@ -52,7 +54,16 @@ def archive() -> Path:
         raise ImageError("debootstrap is missing: `apt-get install debootstrap`")
     with new_folder(folder) as temporary:
         root = temporary / "rootfs"
-        run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root), mirror()])
+        run(
+            [
+                "debootstrap",
+                "--variant=minbase",
+                f"--include={','.join(PACKAGES)}",
+                SUITE,
+                str(root),
+                mirror(),
+            ]
+        )
         _slim(root)
         run(["tar", "--sort=name", "--numeric-owner", "--mtime=@0", "-C", str(root), "-cf",
              str(temporary / "rootfs.tar"), "."])  # fmt: skip

@@ -1,32 +1,34 @@
-"""The two ways to build and to push: buildah without a daemon, and Docker where one answers.
+"""The two ways to build: buildah without a daemon, and Docker where one answers.
 
-Both read the same Dockerfiles. The Docker way is a few lines that the project's own tests cannot exercise.
+Both read the same Dockerfiles and leave one image in a folder: an OCI layout, or Docker's archive. The Docker way is a
+few lines that the project's own tests cannot exercise.
 """
 
+import os
 import shutil
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from accel_cluster.images import base
 from accel_cluster.images.plan import Plan, staged
-from accel_cluster.images.store import ImageError, cache, run
+from accel_cluster.images.store import ImageError, cache, new_folder, run
+
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "PYTHONUNBUFFERED": "1",
+}
 
 
 class Builder(Protocol):
-    """Builds images into a local store and copies them from there into a registry."""
+    """Builds images."""
 
-    def has(self, name: str) -> bool:
-        """Tell whether the local store holds the image `name`."""
-
-    def build(self, plan: Plan, name: str) -> None:
-        """Build `plan` and store the image as `name`."""
-
-    def push(self, name: str, reference: str, enter: Sequence[str]) -> None:
-        """Copy the image `name` to `reference`; `enter` is a command prefix that reaches the registry."""
+    def build(self, plan: Plan, folder: Path) -> None:
+        """Build `plan` into the empty `folder`."""
 
 
 class Buildah:
-    """Builds as root in a chroot, with layers in a storage of its own below the cache folder."""
+    """Builds as root in a chroot, with a storage of its own below the cache folder."""
 
     def __init__(self) -> None:
         for tool in ("buildah", "skopeo"):
@@ -34,72 +36,80 @@ class Buildah:
                 raise ImageError(f"{tool} is missing: `apt-get install buildah skopeo`")
         self._storage = cache() / "storage"
 
-    def _command(self, *arguments: str) -> list[str]:
+    def _run(self, *arguments: str) -> str:
         run_root = "/run/accel-images"  # locks and mounts: must not outlive a reboot
-        return ["buildah", "--root", str(self._storage), "--runroot", run_root, *arguments]
+        return run(["buildah", "--root", str(self._storage), "--runroot", run_root, *arguments])
 
-    def has(self, name: str) -> bool:
-        """Tell whether the storage holds the image `name`."""
+    def _has(self, name: str) -> bool:
         try:
-            run(self._command("inspect", "--type", "image", "--format", "{{.FromImageID}}", name))
+            self._run("inspect", "--type", "image", "--format", "{{.FromImageID}}", name)
         except ImageError:
             return False
         return True
 
     def _base(self) -> str:
         name = f"localhost/accel-base:{base.key()}"
-        if not self.has(name):
+        if not self._has(name):
             archive = base.archive()
-            container = run(self._command("from", "scratch")).strip()
+            container = self._run("from", "scratch").strip()
             try:
-                run(self._command("add", "--quiet", container, str(archive), "/"))
-                run(self._command("config", "--env", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                                  "--env", "LANG=C.UTF-8", "--env", "PYTHONUNBUFFERED=1", container))  # fmt: skip
-                run(self._command("commit", "--quiet", "--timestamp", "0", container, name))
+                self._run("add", "--quiet", container, str(archive), "/")
+                for variable, value in ENVIRONMENT.items():
+                    self._run("config", "--env", f"{variable}={value}", container)
+                self._run("commit", "--quiet", "--timestamp", "0", container, name)
             finally:
-                run(self._command("rm", container))
+                self._run("rm", container)
         return name
 
-    def build(self, plan: Plan, name: str) -> None:
-        """Build `plan` with `buildah bud`; unchanged layers come from its cache."""
-        with staged(plan) as context:
-            command = self._command("bud", "--isolation", "chroot", "--layers", "--timestamp", "0", "--pull-never")
-            command += ["--build-arg", f"BASE_IMAGE={self._base()}", *_arguments(plan, name), str(context)]
-            run(command)
+    def build(self, plan: Plan, folder: Path) -> None:
+        """Build with `buildah bud`; unchanged layers come from its storage.
 
-    def push(self, name: str, reference: str, enter: Sequence[str]) -> None:
-        """Push uncompressed: the network is memory, and compressing costs the one core minutes."""
-        command = self._command("push", "--quiet", "--tls-verify=false", "--disable-compression", name)
-        run([*enter, *command, f"docker://{reference}"])
+        Layers stay uncompressed: the way to the cluster is memory, and compressing costs the one core minutes.
+        """
+        name = f"localhost/accel/{plan.image.name}:{plan.key}"
+        # An intermediate layer is found again by its command line; its timestamps need no second rule.
+        options = ["--isolation", "chroot", "--layers", "--timestamp", "0", "--pull-never"]
+        base_image = ["--build-arg", f"BASE_IMAGE={self._base()}"]
+        with staged(plan) as context:
+            self._run("bud", *options, *base_image, *_arguments(plan, name), str(context))
+        self._run("push", "--quiet", "--disable-compression", name, f"oci:{folder}:{plan.key}")
+        _share_blobs(folder)
 
 
 class Docker:
     """Builds with the Docker daemon, from the base that the Dockerfiles name."""
 
-    def has(self, name: str) -> bool:
-        """Tell whether the daemon holds the image `name`."""
-        return bool(run(["docker", "images", "--quiet", name]).strip())
-
-    def build(self, plan: Plan, name: str) -> None:
-        """Build `plan` with `docker build`."""
+    def build(self, plan: Plan, folder: Path) -> None:
+        """Build with `docker build` and save the image."""
+        name = f"localhost/accel/{plan.image.name}:{plan.key}"
         with staged(plan) as context:
             run(["docker", "build", *_arguments(plan, name), str(context)])
-
-    def push(self, name: str, reference: str, enter: Sequence[str]) -> None:
-        """Tag and push; the daemon reaches the registry itself."""
-        run(["docker", "tag", name, reference])
-        run([*enter, "docker", "push", "--quiet", reference])
+        run(["docker", "save", "--output", str(folder / "image.tar"), name])
 
 
 def _arguments(plan: Plan, name: str) -> list[str]:
     """Return the arguments that both tools share.
 
-    The keys are build arguments because buildah's layer cache looks at a RUN's command line and not at what it mounts.
+    The keys are build arguments because buildah's layer cache looks at a RUN's command line, not at what it mounts.
     """
-    arguments = ["--build-arg", f"THIRD_PARTY_KEY={plan.third_party_key}", "--build-arg", f"OURS_KEY={plan.ours_key}"]
+    arguments = ["--build-arg", f"THIRD_PARTY_KEY={plan.third_party_key}"]
+    arguments += ["--build-arg", f"OURS_KEY={plan.ours_key}"]
     if plan.image.target:
         arguments += ["--target", plan.image.target]
     return [*arguments, "--file", str(plan.dockerfile), "--tag", name]
+
+
+def _share_blobs(layout: Path) -> None:
+    """Link equal blobs of all layouts to one file: the base layer is in every image."""
+    shared = cache() / "blobs"
+    shared.mkdir(exist_ok=True)
+    for blob in (layout / "blobs" / "sha256").iterdir():
+        kept = shared / blob.name
+        if kept.exists():
+            blob.unlink()
+            os.link(kept, blob)
+        else:
+            os.link(blob, kept)
 
 
 def choose() -> Builder:
@@ -111,3 +121,18 @@ def choose() -> Builder:
             return Buildah()
         return Docker()
     return Buildah()
+
+
+def image(plan: Plan, builder: Builder) -> Path:
+    """Return the image of `plan`, built unless the cache has it: an OCI layout's folder or Docker's archive."""
+    folder = layout(plan)
+    if not folder.exists():
+        with new_folder(folder) as temporary:
+            builder.build(plan, temporary)
+    archive = folder / "image.tar"
+    return archive if archive.exists() else folder
+
+
+def layout(plan: Plan) -> Path:
+    """Return where the image of `plan` is kept once it is built."""
+    return cache() / "images" / f"{plan.image.name}-{plan.key}"

@@ -46,9 +46,7 @@ IMAGES: tuple[Image, ...] = (
         ("device-plugin", "simulator"),
         _path("device-plugin/requirements.txt"),
     ),
-    Image(
-        "runtime", _path("runtime-image/Dockerfile"), _RUNTIME, _path("runtime-image/requirements.txt")
-    ),
+    Image("runtime", _path("runtime-image/Dockerfile"), _RUNTIME, _path("runtime-image/requirements.txt")),
     Image(
         "toolchain",
         _path("toolchain/Dockerfile"),

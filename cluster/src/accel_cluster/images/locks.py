@@ -13,7 +13,14 @@ from accel_cluster.images.catalog import LOCKS, Lock
 from accel_cluster.images.store import ImageError, repository_root, uv
 from accel_cluster.images.wheels import PYTHON
 
-OWN = {"accel", "accel-runtime", "accel-toolchain", "fpga-device-plugin", "fpga-operator", "npu"}  # built from the rooms
+OWN = {
+    "accel",
+    "accel-runtime",
+    "accel-toolchain",
+    "fpga-device-plugin",
+    "fpga-operator",
+    "npu",
+}  # built from the rooms
 NAME = re.compile(r"^[A-Za-z0-9._-]+")
 
 

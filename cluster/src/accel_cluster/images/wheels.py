@@ -5,7 +5,16 @@ A build has no access to a package index (nor should it): whatever goes in was f
 
 from pathlib import Path
 
-from accel_cluster.images.store import ImageError, cache, digest, new_folder, repository_root, run, tree_digest, uv
+from accel_cluster.images.store import (
+    ImageError,
+    cache,
+    digest,
+    new_folder,
+    repository_root,
+    run,
+    tree_digest,
+    uv,
+)
 
 PYTHON = "3.11"  # of the base image; the machine that builds may run another one
 PIP = "pip==26.3"
@@ -37,7 +46,9 @@ def ours(room: str) -> Path:
     root = repository_root()
     if not (root / room / "pyproject.toml").exists():
         raise ImageError(f"{room}/pyproject.toml is missing: there is no package to put into an image")
-    sources = [path for name in ("pyproject.toml", "README.md", "src") if (path := root / room / name).exists()]
+    sources = [
+        path for name in ("pyproject.toml", "README.md", "src") if (path := root / room / name).exists()
+    ]
     folder = cache() / "ours" / f"{room}-{tree_digest(sources, root)[:16]}"
     if not folder.exists():
         with new_folder(folder) as temporary:

@@ -1,0 +1,1 @@
+"""`make demo`: a real cluster, the product, three YAML objects, 200 pictures, ResNet-50."""

@@ -1,0 +1,63 @@
+"""One network through the three objects: push, apply, wait; then a client that holds the service's key."""
+
+import base64
+import time
+
+from accel import PredictionClient
+
+from examples.demo.cluster import Kubectl, story
+from examples.demo.models import Example
+from examples.demo.phases import Phases, StepFailed
+
+NAMESPACE = "demo"
+TIMEOUT_S = 900
+KINDS = {"fpgamodel": "converted", "accelimage": "built", "accelservice": "serving"}
+
+
+def serve(phases: Phases, kubectl: Kubectl, example: Example) -> PredictionClient:
+    """Return a client of the service that serves `example`; everything that is already done is left alone."""
+    manifest = f"""
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {NAMESPACE}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}
+"""
+    kubectl("apply", "--filename", "-", stdin=manifest)
+    uri = f"oci:///sources/{example.name}:1"
+    phases.doing(f"kubectl accel push … {uri}")
+    kubectl.accel("push", str(example.saved_model), uri)
+    phases.say(f"kubectl accel push saved_model {uri}")
+    for line in kubectl("apply", "--namespace", NAMESPACE, "--filename", str(example.objects)).splitlines():
+        phases.say(f"kubectl apply: {line}")
+    # The source's tag may have got other bytes (another TensorFlow, an edited network): ask for a fresh look, once.
+    kubectl("annotate", "--namespace", NAMESPACE, f"fpgamodel/{example.name}", "--overwrite",
+            f"accel.dev/requestedAt={example.key}")  # fmt: skip
+    for kind, done in KINDS.items():
+        _wait(phases, kubectl, kind, example.name, done)
+    return connect(kubectl, example.name)
+
+
+def _wait(phases: Phases, kubectl: Kubectl, kind: str, name: str, done: str) -> None:
+    started = time.monotonic()
+    phases.doing(f"kubectl wait --for=condition=Ready {kind}/{name}")
+    try:
+        kubectl("wait", "--namespace", NAMESPACE, "--for=condition=Ready", f"{kind}/{name}",
+                f"--timeout={TIMEOUT_S}s")  # fmt: skip
+    except StepFailed as error:
+        raise StepFailed(f"{error}\n\n{story(kubectl, NAMESPACE)}") from None
+    phases.say(f"{kind}/{name} {done} after {time.monotonic() - started:.1f} s")
+
+
+def connect(kubectl: Kubectl, name: str) -> PredictionClient:
+    """Return a client for the address that the service's status names, with the key of its Secret."""
+    status = kubectl.get(NAMESPACE, f"accelservice/{name}")["status"]
+    host, _, port = status["scoringUri"].rpartition(":")
+    secret = kubectl.get(NAMESPACE, f"secret/{status['keysSecret']}")
+    return PredictionClient(
+        host, int(port), access_token=base64.b64decode(secret["data"]["primary"]).decode()
+    )
+
+
+def devices(kubectl: Kubectl, name: str) -> list[str]:
+    """Return the FPGAs that the service holds, as node/device."""
+    status = kubectl.get(NAMESPACE, f"accelservice/{name}")["status"]
+    return [f"{entry['node']}/{entry['device']}" for entry in status.get("devices", [])]
