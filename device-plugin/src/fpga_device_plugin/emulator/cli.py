@@ -32,7 +32,7 @@ def main() -> None:
 
 async def _run(path: Path, root: Path, node: str) -> int:
     try:
-        text = path.read_text()
+        text = _read(path)
         config = parse(text, node)
     except (OSError, ConfigError) as error:
         log.error("%s: %s", path, error)
@@ -62,13 +62,17 @@ async def _follow(path: Path, text: str, node: str, supervisor: Supervisor) -> N
     while True:
         await asyncio.sleep(CONFIG_SECONDS)
         try:
-            now = path.read_text()
+            now = _read(path)
             if now != text:
                 text = now
                 await supervisor.configure(parse(text, node))
                 log.info("%s changed and was applied", path)
         except (OSError, ConfigError) as error:
             log.error("%s: %s; the present devices stay", path, error)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ END_SECONDS = 3.0
 
 
 class Keeper:
-    """One device of this node. Settings that change hold from its next start on: a card in use is left alone."""
+    """One device of this node. Changed settings hold from its next start on: a card in use is left alone."""
 
     def __init__(self, device_id: str, config: Config, root: Path, reaper: Reaper, changes: Changes) -> None:
         self.id = device_id

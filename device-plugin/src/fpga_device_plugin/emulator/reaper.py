@@ -30,14 +30,14 @@ class Process:
 
 
 class Reaper:
-    """The only one in this process who waits for children: asyncio's own watchers would be robbed of theirs."""
+    """The only one here who waits for children: asyncio's own watchers would be robbed of theirs."""
 
     def __init__(self) -> None:
         self._processes: dict[int, Process] = {}
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
 
     def spawn(self, command: Sequence[str]) -> Process:
-        """Start a program with our environment and standard streams; raise OSError if it cannot be started."""
+        """Start a program with our environment and standard streams; OSError if it cannot be started."""
         pid = os.posix_spawnp(command[0], list(command), os.environ)
         process = Process(pid, asyncio.get_running_loop().create_future())
         self._processes[pid] = process

@@ -23,7 +23,7 @@ QUIET_SECONDS = 0.02  # several devices that change together are told once
 
 
 def make_directories(root: Path) -> None:
-    """Make control/ and devices/, closed to all but root: a device's own directory is opened by mounting it."""
+    """Make control/ and devices/, closed to all but root: a device's directory is opened by mounting it."""
     for name in ("control", "devices"):
         directory = root / name
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,0 +1,114 @@
+"""The FpgaNode of this node: what its status says (pure), and who writes it when it changes.
+
+Nothing in the status ticks: with nothing happening, nothing is written, and a look once a minute finds out
+whether somebody else has changed or deleted it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fpga_device_plugin.plugin.holders import Holder, holders
+from fpga_device_plugin.plugin.inventory import Device, Inventory
+from fpga_device_plugin.plugin.kubeapi import ApiError, KubeApi
+
+__all__ = ["Reporter", "status_of"]
+
+log = logging.getLogger(__name__)
+FIELD_MANAGER = "fpga-device-plugin"
+COLLECTION = "/apis/accel.dev/v1alpha1/fpganodes"
+HOLDER_SECONDS = 2.0  # between looks at who holds what: the kubelet tells on request only
+AUDIT_SECONDS = 60.0
+QUIET_SECONDS = 0.2  # a device passes through several states on its way; their last one is worth a write
+LONGEST_PAUSE = 30.0
+MAX_REASON = 512  # characters
+
+
+def status_of(devices: Iterable[Device], held: Mapping[str, Holder]) -> dict[str, Any]:
+    """Return the status: devices in the order of their ids, and three sums over them."""
+    entries: list[dict[str, Any]] = []
+    healthy = free = 0
+    for device in sorted(devices, key=lambda device: (len(device.id), device.id)):
+        entry: dict[str, Any] = {
+            "id": device.id,
+            "sku": device.sku,
+            "state": device.state,
+            "health": "Healthy" if device.healthy else "Unhealthy",
+        }
+        if device.reason:
+            entry["reason"] = device.reason[:MAX_REASON]
+        if device.model_digest:
+            entry["modelDigest"] = device.model_digest
+        if device.id in held:
+            entry["holder"] = {"namespace": held[device.id].namespace, "pod": held[device.id].pod}
+        healthy += device.healthy
+        free += device.healthy and device.id not in held
+        entries.append(entry)
+    return {"devices": entries, "total": len(entries), "healthy": healthy, "free": free}
+
+
+class Reporter:
+    """Keeps the FpgaNode true. A node that never had a device gets none."""
+
+    def __init__(
+        self, api: KubeApi, node: str, resource: str, pod_resources: str, inventory: Inventory
+    ) -> None:
+        self._api = api
+        self._node = node
+        self._resource = resource
+        self._pod_resources = pod_resources
+        self._inventory = inventory
+        self._held: Mapping[str, Holder] = {}
+
+    async def run(self) -> None:
+        """Write what changed until cancelled; an API server that is away is tried again, ever more slowly."""
+        written: dict[str, Any] | None = None
+        read_at: float | None = None
+        pause = HOLDER_SECONDS
+        complained = ""
+        clock = asyncio.get_running_loop().time
+        while True:
+            seen = self._inventory.changes.count
+            try:
+                wanted = await self._wanted()
+                if read_at is None or clock() - read_at > AUDIT_SECONDS:
+                    written, read_at = await self._read(), clock()
+                if wanted != written and (wanted["total"] or written is not None):
+                    await self._write(wanted)
+                    written = wanted
+                pause, complained = HOLDER_SECONDS, ""
+            except ApiError as error:
+                read_at = None
+                pause = min(2 * pause, LONGEST_PAUSE)
+                if str(error) != complained:
+                    complained = str(error)
+                    log.warning("the FpgaNode is not written: %s", error)
+            await self._pause(seen, pause)
+
+    async def _wanted(self) -> dict[str, Any]:
+        held = await holders(self._pod_resources, self._resource)
+        if (
+            held is not None
+        ):  # a kubelet that restarts says nothing about who holds what: keep what it said last
+            self._held = held
+        return status_of(self._inventory.devices, self._held)
+
+    async def _read(self) -> dict[str, Any] | None:
+        found = await self._api.get(f"{COLLECTION}/{self._node}")
+        return None if found is None else dict(found.get("status") or {})
+
+    async def _write(self, status: Mapping[str, Any]) -> None:
+        whole = {"apiVersion": "accel.dev/v1alpha1", "kind": "FpgaNode", "metadata": {"name": self._node}}
+        path = f"{COLLECTION}/{self._node}"
+        if await self._api.get(path) is None:
+            await self._api.apply(path, whole, FIELD_MANAGER)
+        await self._api.apply(f"{path}/status", {**whole, "status": status}, FIELD_MANAGER)
+
+    async def _pause(self, seen: int, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._inventory.changes.wait(seen)
+            await asyncio.sleep(QUIET_SECONDS)
+        except TimeoutError:
+            return
