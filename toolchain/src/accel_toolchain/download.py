@@ -1,0 +1,129 @@
+"""Bringing a source over HTTP(S) into a file, bounded in bytes and seconds."""
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from accel.oci.reference import is_private_host
+from accel_toolchain.conditions import Failure, Terminal, Transient
+
+_CHUNK: Final = 1 << 20
+_MAX_REDIRECTS: Final = 5
+_STALL_SECONDS: Final = 30.0
+
+
+class Deadline:
+    """The time that is left for fetching."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise Transient (SourceUnavailable) when the time is up."""
+        if time.monotonic() > self._end:
+            raise Transient(
+                "SourceUnavailable",
+                f"spec.source.uri: the source did not arrive within {self.seconds:.0f} s. It is tried again.",
+            )
+
+
+def download(url: str, target: Path, max_bytes: int, deadline: Deadline) -> str:
+    """Write what a URL holds to a file and return its sha256 (64 hexadecimal digits).
+
+    Redirects are followed, each of them checked as the first URL was, and never from HTTPS to HTTP.
+
+    Raises:
+        Terminal: UnsupportedScheme, SourceNotFound, SourceDenied, SourceTooLarge.
+        Transient: SourceUnavailable.
+    """
+    timeout = httpx.Timeout(_STALL_SECONDS, connect=10.0)
+    try:
+        with httpx.Client(timeout=timeout, transport=httpx.HTTPTransport(retries=2), trust_env=True) as http:
+            for _ in range(_MAX_REDIRECTS + 1):
+                check_url(url)
+                deadline.check()
+                with http.stream("GET", url) as response:
+                    if response.next_request is not None:
+                        following = str(response.next_request.url)
+                        if url.startswith("https:") and not following.startswith("https:"):
+                            raise Terminal(
+                                "UnsupportedScheme",
+                                f"spec.source.uri: {_shown(url)} redirects from https to {_shown(following)}.",
+                            )
+                        url = following
+                        continue
+                    if not response.is_success:
+                        raise _refused(url, response.status_code)
+                    return _receive(response, url, target, max_bytes, deadline)
+    except httpx.InvalidURL as error:
+        raise Terminal("UnsupportedScheme", f"spec.source.uri is not a URL: {error}.") from error
+    except httpx.TransportError as error:
+        raise Transient(
+            "SourceUnavailable", f"spec.source.uri: {_shown(url)} cannot be read: {error or type(error).__name__}."
+        ) from error
+    raise Terminal(
+        "SourceNotFound", f"spec.source.uri: more than {_MAX_REDIRECTS} redirects, the last to {_shown(url)}."
+    )
+
+
+def check_url(url: str) -> None:
+    """Allow HTTPS everywhere, and plain HTTP only where it stays inside the cluster; raises Terminal."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise Terminal("UnsupportedScheme", f"spec.source.uri: '{_shown(url)}' names no host.")
+    if parts.scheme == "http" and not is_private_host(parts.hostname):
+        raise Terminal(
+            "UnsupportedScheme",
+            f"spec.source.uri: http:// is accepted for cluster Services and private addresses only, and "
+            f"'{parts.hostname}' is neither. Use https://.",
+        )
+
+
+def _receive(response: httpx.Response, url: str, target: Path, max_bytes: int, deadline: Deadline) -> str:
+    announced = response.headers.get("Content-Length", "")
+    if announced.isdigit() and int(announced) > max_bytes:
+        raise too_large(int(announced), max_bytes)
+    digest, received = hashlib.sha256(), 0
+    with target.open("wb") as file:
+        # Raw: the digest is of the bytes at the URI, not of what a Content-Encoding makes of them.
+        for chunk in response.iter_raw(_CHUNK):
+            received += len(chunk)
+            if received > max_bytes:
+                raise too_large(received, max_bytes)
+            deadline.check()
+            digest.update(chunk)
+            file.write(chunk)
+    if announced.isdigit() and received != int(announced):
+        raise Transient("SourceUnavailable", f"spec.source.uri: {_shown(url)} ended after {received} of {announced} bytes.")
+    return digest.hexdigest()
+
+
+def too_large(size: int, max_bytes: int) -> Terminal:
+    """Return the condition for a source over the limit."""
+    return Terminal(
+        "SourceTooLarge",
+        f"spec.source.uri: the source has {size} bytes or more, the limit is {max_bytes}. "
+        "Leave out what serving does not need, or have the limit for sources raised.",
+    )
+
+
+def _refused(url: str, status: int) -> Failure:
+    where = f"spec.source.uri: {_shown(url)} answered {status}"
+    if status in (401, 403):
+        return Terminal("SourceDenied", f"{where}. Make the source readable without credentials.")
+    if status in (404, 410):
+        return Terminal("SourceNotFound", f"{where}. Check the address.")
+    if status >= 500 or status in (408, 425, 429):
+        return Transient("SourceUnavailable", f"{where}. It is tried again.")
+    return Terminal("SourceNotFound", f"{where}. Check the address.")
+
+
+def _shown(url: str) -> str:
+    """A URL for a message: without query and credentials, which may be secrets."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,132 @@
+"""The last container of a conversion: the artifact becomes a data-only image and a version of the model.
+
+The tag is written last: before it nothing refers to what was pushed, and a push that was killed leaves no half version.
+"""
+
+import platform
+from tempfile import TemporaryDirectory
+from pathlib import Path
+from typing import Any, Final
+
+from accel.oci import Denied, Document, InvalidContent, Manifest, OciError, Reference, Registry, Unavailable, digest_of, write_layer
+from accel.oci.layers import open_regular
+from accel.oci.manifests import OCI_CONFIG, Descriptor, canonical_json
+from accel_toolchain import __version__, results
+from accel_toolchain.artifact import layer_entries
+from accel_toolchain.conditions import Failure, Terminal, Transient
+from accel_toolchain.jobs import ConvertJob
+from accel_toolchain.versions import (
+    KEY,
+    LOG_LAYER,
+    REPORT_LAYER,
+    SOURCE_SHA256,
+    Record,
+    Version,
+    get_record,
+    list_versions,
+    model_key,
+    next_number,
+    put_record,
+    read_report,
+)
+from accel_toolchain.workspace import Workspace, read_note
+
+ARTIFACT_TYPE: Final = "application/vnd.accel.model.v1"
+EPOCH: Final = "1970-01-01T00:00:00Z"
+ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+_MAX_LOG_BYTES = 16 << 20
+_SHOWN_VERSIONS = 20
+
+
+def push(job: ConvertJob, work: Workspace) -> dict[str, Any]:
+    """Store the artifact and return the Job's result; equal keys are one version.
+
+    Raises:
+        Transient: RegistryUnavailable. Terminal: RegistryDenied, ConversionFailed (the workspace is not as it should be).
+    """
+    try:
+        with Registry(job.registry) as registry:
+            return _push(registry, job, work)
+    except OciError as error:
+        raise registry_failure(error) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise Terminal("ConversionFailed", f"The converter left no usable artifact: {error!r}.") from error
+
+
+def registry_failure(error: OciError) -> Failure:
+    """Return the condition for a registry that does not take what we have."""
+    if isinstance(error, Unavailable):
+        return Transient("RegistryUnavailable", f"{error} It is tried again.")
+    if isinstance(error, Denied):
+        return Terminal("RegistryDenied", f"{error} Let the operator's account push to this repository.")
+    return Terminal("ConversionFailed" if isinstance(error, InvalidContent) else "RegistryDenied", str(error))
+
+
+def _push(registry: Registry, job: ConvertJob, work: Workspace) -> dict[str, Any]:
+    note = read_note(work.source_note)
+    sha256 = str(note["sha256"])
+    key = model_key(sha256, job.conversion)
+    versions = list_versions(registry, job.repository)
+    version = next((v for v in versions if v.key == key), None)
+    if version is None:
+        if note.get("known"):
+            raise Transient("RegistryUnavailable", "The version that the source had is gone from the registry. It is made again.")
+        version = _store(registry, job, work, key, sha256, next_number(versions))
+        versions = [version, *versions]
+    record = get_record(registry, job.repository, version.digest)
+    report = read_report(registry, job.repository, record) if record else {}
+    return results.success(
+        "push",
+        model=_version_entry(version, record),
+        versions=[_version_entry(v, get_record(registry, job.repository, v.digest)) for v in versions[:_SHOWN_VERSIONS]],
+        inputs=report.get("inputs") or [],
+        outputs=report.get("outputs") or [],
+        device=report.get("device"),
+        parity=report.get("parity"),
+        log=str(Reference(job.repository, None, record.digest)) if record else None,
+    )
+
+
+def _store(registry: Registry, job: ConvertJob, work: Workspace, key: str, sha256: str, number: int) -> Version:
+    with TemporaryDirectory(dir=work.root) as folder:
+        layer = write_layer(Path(folder) / "layer.tar", layer_entries(work.artifact))
+        registry.put_blob(job.repository, layer.path, digest=layer.descriptor.digest)
+    config = canonical_json(
+        {
+            "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
+            "os": "linux",
+            "created": EPOCH,
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [layer.descriptor.digest]},
+            "history": [{"created": EPOCH, "created_by": f"accel-toolchain {__version__} push"}],
+        }
+    )
+    registry.put_blob(job.repository, config)
+    manifest = Manifest(
+        Descriptor(OCI_CONFIG, digest_of(config), len(config)),
+        (layer.descriptor,),
+        {KEY: key, SOURCE_SHA256: sha256},
+        artifact_type=ARTIFACT_TYPE,
+    )
+    document = Document(manifest.media_type, manifest.to_bytes())
+    registry.put_manifest(job.repository, document.digest, document)
+    put_record(registry, job.repository, document, _record_layers(work), {})
+    registry.put_manifest(job.repository, f"v{number}", document)
+    return Version(number, document, manifest)
+
+
+def _record_layers(work: Workspace) -> dict[str, bytes]:
+    layers = {REPORT_LAYER: canonical_json(read_note(work.report))}
+    with open_regular(work.log) as file:
+        layers[LOG_LAYER] = file.read(_MAX_LOG_BYTES)
+    return layers
+
+
+def _version_entry(version: Version, record: Record | None) -> dict[str, Any]:
+    return {
+        "version": version.number,
+        "digest": version.digest,
+        "sourceSha256": version.manifest.annotations.get(SOURCE_SHA256, ""),
+        "createdTime": record.created if record else EPOCH,
+        "sizeBytes": version.manifest.size,
+    }

@@ -1,0 +1,47 @@
+"""Which kind of model a source folder holds, and where in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from accel_toolchain.conditions import Terminal, listed
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as it was found: the SavedModel's folder or the ONNX file."""
+
+    format: Literal["SavedModel", "Onnx"]
+    path: Path
+
+
+def find_source(root: Path, wanted: str) -> Source:
+    """Return the model at the root of a source or one folder down.
+
+    Raises:
+        Terminal: NotASavedModel, InvalidModel (nothing found, several candidates).
+    """
+    folders = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    if wanted in ("Auto", "SavedModel"):
+        for folder in folders:
+            if (folder / "saved_model.pb").is_file():
+                return Source("SavedModel", folder)
+    if wanted in ("Auto", "Onnx"):
+        files = [path for folder in folders for path in sorted(folder.glob("*.onnx")) if path.is_file()]
+        if len(files) > 1:
+            names = listed([str(path.relative_to(root)) for path in files])
+            raise Terminal("InvalidModel", f"spec.source: it holds several ONNX files ({names}). Keep the one to serve.")
+        if files:
+            return Source("Onnx", files[0])
+    found = listed(sorted(path.name for path in root.iterdir())) or "nothing"
+    if wanted == "Onnx":
+        raise Terminal(
+            "InvalidModel",
+            f"spec.source: no .onnx file at its root or one folder down (it holds {found}). "
+            "Correct spec.source.uri or spec.conversion.format.",
+        )
+    raise Terminal(
+        "NotASavedModel",
+        f"spec.source: no saved_model.pb at its root or one folder down (it holds {found}). Push the folder that "
+        "tf.saved_model.save or model.export wrote; a Keras .h5 or .keras file is not one.",
+    )

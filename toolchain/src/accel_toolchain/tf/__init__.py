@@ -1,0 +1,1 @@
+"""TensorFlow's side of the converter. Nothing outside this folder imports TensorFlow."""

@@ -1,0 +1,176 @@
+"""Versions of a repository, decided by what the registry holds and by nothing else.
+
+Version n is the tag `vn`. A manifest carries the key of what it was made from; the same key is the same version. What is
+true of one push only (when, with which log) lies in a *record*, a further manifest that refers to the first one, so that
+equal input gives equal bytes.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from accel.oci import Descriptor, Document, Index, Manifest, NotFound, OciError, Registry
+from accel.oci.manifests import EMPTY_DESCRIPTOR, canonical_json
+from accel_toolchain.jobs import Conversion
+
+KEY: Final = "accel.dev/key"
+SOURCE_SHA256: Final = "accel.dev/source-sha256"
+MODEL_VERSION: Final = "accel.dev/model-version"
+MODEL_DIGEST: Final = "accel.dev/model-digest"
+REASON: Final = "accel.dev/reason"
+CREATED: Final = "org.opencontainers.image.created"
+RECORD_TYPE: Final = "application/vnd.accel.record.v1"
+REPORT_LAYER: Final = "application/vnd.accel.report.v1+json"
+LOG_LAYER: Final = "text/plain"
+_TAG = re.compile(r"v([1-9][0-9]{0,8})\Z")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version as the registry has it."""
+
+    number: int
+    document: Document
+    manifest: Manifest
+
+    @property
+    def digest(self) -> str:
+        """Digest of the version's manifest."""
+        return self.document.digest
+
+    @property
+    def key(self) -> str | None:
+        """What it was made from."""
+        return self.manifest.annotations.get(KEY)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is true of the push that made a version."""
+
+    digest: str
+    manifest: Manifest
+
+    @property
+    def created(self) -> str:
+        """When, in RFC 3339."""
+        return self.manifest.annotations.get(CREATED, "1970-01-01T00:00:00Z")
+
+
+def model_key(source_sha256: str, conversion: Conversion) -> str:
+    """Return the key of a model: its source and the options that change the artifact."""
+    options: dict[str, Any] = {"mode": conversion.mode}
+    if not conversion.register_only:
+        options |= {
+            "format": conversion.format,
+            "inputs": list(conversion.inputs),
+            "outputs": list(conversion.outputs),
+            "signature": conversion.signature,
+            "precision": conversion.precision,
+            "requireFpga": conversion.require_fpga,
+        }
+    return hashlib.sha256(canonical_json({"source": source_sha256, "conversion": options})).hexdigest()
+
+
+def image_key(base_digest: str, model_digest: str) -> str:
+    """Return the key of an image: its base for one platform, and its model."""
+    return hashlib.sha256(canonical_json({"base": base_digest, "model": model_digest})).hexdigest()
+
+
+def list_versions(registry: Registry, repository: str) -> list[Version]:
+    """Return all versions of a repository, newest first."""
+    numbers = sorted(
+        (int(match.group(1)) for tag in registry.tags(repository) if (match := _TAG.match(tag))), reverse=True
+    )
+    versions = []
+    for number in numbers:
+        try:
+            document = registry.get_manifest(repository, f"v{number}")
+        except NotFound:
+            continue  # removed since the tags were listed
+        versions.append(Version(number, document, document.manifest()))
+    return versions
+
+
+def find_version(registry: Registry, repository: str, key: str) -> Version | None:
+    """Return the newest version that was made from this key."""
+    return next((v for v in list_versions(registry, repository) if v.key == key), None)
+
+
+def next_number(versions: list[Version]) -> int:
+    """Return the number after the newest."""
+    return max((version.number for version in versions), default=0) + 1
+
+
+def put_record(
+    registry: Registry,
+    repository: str,
+    subject: Document,
+    layers: Mapping[str, bytes],
+    annotations: Mapping[str, str],
+) -> Record:
+    """Attach a record to a manifest; `layers` maps media types to contents.
+
+    Registries without the referrers API (most) find it through the tag `sha256-<digest>`, which is written always.
+    """
+    descriptors = []
+    for media_type, content in layers.items():
+        digest = registry.put_blob(repository, content)
+        descriptors.append(Descriptor(media_type, digest, len(content)))
+    registry.put_blob(repository, b"{}")
+    manifest = Manifest(
+        EMPTY_DESCRIPTOR,
+        tuple(descriptors) or (EMPTY_DESCRIPTOR,),
+        {CREATED: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), **annotations},
+        artifact_type=RECORD_TYPE,
+        subject=subject.descriptor,
+    )
+    document = Document(manifest.media_type, manifest.to_bytes())
+    registry.put_manifest(repository, document.digest, document)
+    entry = Descriptor(
+        document.media_type, document.digest, len(document.body), manifest.annotations, artifact_type=RECORD_TYPE
+    )
+    others = tuple(m for m in _referrers(registry, repository, subject.digest) if m.artifact_type != RECORD_TYPE)
+    index = Index((*others, entry))
+    registry.put_manifest(repository, _referrers_tag(subject.digest), Document(index.media_type, index.to_bytes()))
+    return Record(document.digest, manifest)
+
+
+def get_record(registry: Registry, repository: str, digest: str) -> Record | None:
+    """Return the record of a manifest, or None if it was lost."""
+    for entry in _referrers(registry, repository, digest):
+        if entry.artifact_type == RECORD_TYPE:
+            try:
+                document = registry.get_manifest(repository, entry.digest)
+            except NotFound:
+                continue
+            return Record(document.digest, document.manifest())
+    return None
+
+
+def read_report(registry: Registry, repository: str, record: Record) -> dict[str, Any]:
+    """Return the report that a record holds, or an empty one."""
+    for layer in record.manifest.layers:
+        if layer.media_type == REPORT_LAYER:
+            try:
+                report = json.loads(registry.read_blob(repository, layer))
+            except (OciError, ValueError):
+                return {}
+            return report if isinstance(report, dict) else {}
+    return {}
+
+
+def _referrers_tag(digest: str) -> str:
+    return digest.replace(":", "-")
+
+
+def _referrers(registry: Registry, repository: str, digest: str) -> tuple[Descriptor, ...]:
+    try:
+        parsed = registry.get_manifest(repository, _referrers_tag(digest)).parse()
+    except NotFound:
+        return ()
+    return parsed.manifests if isinstance(parsed, Index) else ()
