@@ -1,4 +1,6 @@
-"""The demo: `make demo`. Ends with exit code 0 only if everything worked and the accuracy is at least 95 %."""
+"""The demo: `make demo`. Ends with exit code 0 only if everything worked and the accuracy is at least 95
+%.
+"""
 
 import csv
 import sys

@@ -24,7 +24,9 @@ class Kubectl:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return an environment in which `kubectl` and its plugin `kubectl accel` find each other and the cluster."""
+        """Return an environment in which `kubectl` and its plugin `kubectl accel` find each other and the
+        cluster.
+        """
         path = f"{self.kubectl.parent}:{BIN}:{os.environ.get('PATH', '')}"
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": path}
 

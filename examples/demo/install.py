@@ -1,4 +1,5 @@
-"""A cluster with the product on it: `python -m examples.demo.install` (the demo's middle, and the tests' beginning).
+"""A cluster with the product on it: `python -m examples.demo.install` (the demo's middle, and the tests'
+beginning).
 
 Idempotent: what is there and unchanged is left alone.
 """
@@ -38,7 +39,9 @@ def push_images(phases: Phases, cluster: Cluster) -> dict[str, str]:
 
 
 def devices(cluster: Cluster) -> dict[str, int]:
-    """Return the emulated FPGAs by node: two on the first worker, one on the second, none on the control plane."""
+    """Return the emulated FPGAs by node: two on the first worker, one on the second, none on the control
+    plane.
+    """
     return dict(zip(cluster.nodes[1:], DEVICES, strict=False))
 
 

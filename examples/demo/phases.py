@@ -1,4 +1,6 @@
-"""How the demo tells what it is doing: numbered phases with times, and a sign of life when a step takes long."""
+"""How the demo tells what it is doing: numbered phases with times, and a sign of life when a step takes
+long.
+"""
 
 import contextlib
 import subprocess
@@ -70,8 +72,8 @@ class Phases:
     ) -> list[str]:
         """Run a program and print its lines as they come; return them.
 
-        `show` may change a line or, with None, leave it out. With `errors` False standard error is only told when the
-        program fails. Raises StepFailed with the end of what it said.
+        `show` may change a line or, with None, leave it out. With `errors` False standard error is only told
+        when the program fails. Raises StepFailed with the end of what it said.
         """
         process = subprocess.Popen(
             command,

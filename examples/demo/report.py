@@ -51,7 +51,9 @@ def beside(left: Sequence[str], right: Sequence[str], gap: str = "    ") -> list
 
 
 def telling(answers: Answers, labels: np.ndarray) -> list[int]:
-    """Return three pictures worth a look: a sure one, the least sure one, and a wrong one (or the next least sure)."""
+    """Return three pictures worth a look: a sure one, the least sure one, and a wrong one (or the next
+    least sure).
+    """
     certainty = answers.max(axis=1)
     doubtful = [int(i) for i in certainty.argsort()]
     wrong = [i for i in doubtful if answers[i].argmax() != labels[i]]
@@ -64,8 +66,9 @@ def pictures(files: Sequence[Path], answers: Answers, labels: np.ndarray) -> lis
     """Return the top-5 of three pictures."""
     lines: list[str] = []
     for i in telling(answers, labels):
-        verdict = "right" if answers[i].argmax() == labels[i] else f"wrong: it is a {labels[i]}"
-        text = [f"{files[i].name}, written as {labels[i]} ({verdict})", "", *bars(answers[i])]
+        said = int(answers[i].argmax())
+        verdict = "read right" if said == labels[i] else f"read as {said}: wrong"
+        text = [f"{files[i].name}, somebody's {labels[i]}, {verdict}", "", *bars(answers[i])]
         lines += [*beside(sketch(files[i].read_bytes()), text), ""]
     return lines
 
@@ -117,17 +120,20 @@ def digits(scores: Scores, float32: Answers, labels: np.ndarray, held: Sequence[
 
 
 def resnet(names: Sequence[str], scores: Scores, float32: Answers, held: Sequence[str]) -> list[str]:
-    """Return the table about ResNet-50: each picture's answer beside float32's, and why they differ where they do."""
+    """Return the table about ResNet-50: each picture's answer beside float32's, and why they differ where
+    they do.
+    """
     lines = []
     for name, ours, theirs in zip(names, scores.answers, float32, strict=True):
         mine, other = int(ours.argmax()), int(theirs.argmax())
         if mine == other:
             note = f"as float32 ({theirs[other]:.1%})"
         else:
-            said = logits(theirs[None])[0]
+            said, moved = logits(theirs[None])[0], logits(ours[None])[0]
+            shift = float(np.sqrt(((moved - said) ** 2).mean()))
             note = (
-                f"float32 says {other} ({theirs[other]:.1%}); to it both are {said[other] - said[mine]:.2f} apart "
-                "(logits), less than the mantissas of 5 bits moved them"
+                f"float32: class {other} ({theirs[other]:.1%}); to it both are {said[other] - said[mine]:.2f} "
+                f"logits apart, 5-bit mantissas move a logit by {shift:.2f}"
             )
         lines.append(row(f"{name}: class {mine}", f"{ours[mine]:.1%}", note))
     lines += [

@@ -28,7 +28,7 @@ metadata: {{name: {NAMESPACE}, labels: {{pod-security.kubernetes.io/enforce: res
     phases.say(f"kubectl accel push saved_model {uri}")
     for line in kubectl("apply", "--namespace", NAMESPACE, "--filename", str(example.objects)).splitlines():
         phases.say(f"kubectl apply: {line}")
-    # The source's tag may have got other bytes (another TensorFlow, an edited network): ask for a fresh look, once.
+    # The tag may have got other bytes (another TensorFlow, an edited network): ask for a fresh look, once.
     kubectl("annotate", "--namespace", NAMESPACE, f"fpgamodel/{example.name}", "--overwrite",
             f"accel.dev/requestedAt={example.key}")  # fmt: skip
     for kind, done in KINDS.items():

@@ -1,7 +1,9 @@
-"""The network: five 3 x 3 convolutions with batch normalisation, one of them a residual unit, about 75,000 weights.
+"""The network: five 3 x 3 convolutions with batch normalisation, one of them a residual unit, about 75,000
+weights.
 
-It has the parts that the accelerator knows (Conv, BatchNormalization, Relu, MaxPool, Add), so that an FPGA computes
-everything between the decoded picture and the last feature map; pooling, classifier and softmax stay on the host.
+It has the parts that the accelerator knows (Conv, BatchNormalization, Relu, MaxPool, Add), so that an FPGA
+computes everything between the decoded picture and the last feature map; pooling, classifier and softmax stay
+on the host.
 """
 
 from typing import Any

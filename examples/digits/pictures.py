@@ -1,7 +1,7 @@
 """The pictures: scikit-learn's 1,797 handwritten digits (8 x 8, 16 grays) as JPEG files of 32 x 32 pixels.
 
-A camera would deliver JPEG, so the network learns from pictures that went through JPEG as well: what it sees in
-training is what the service decodes later.
+A camera would deliver JPEG, so the network learns from pictures that went through JPEG as well: what it sees
+in training is what the service decodes later.
 """
 
 import io

@@ -1,4 +1,5 @@
-"""Train the digits network and write everything that the demo needs: `python -m examples.digits.train FOLDER`.
+"""Train the digits network and write everything that the demo needs: `python -m examples.digits.train
+FOLDER`.
 
 FOLDER gets `saved_model/` (what is pushed and converted), `pictures/NNN.jpg` and `labels.csv` (200 held-out
 pictures, never trained on), and `float32.npy` (the answers of the float32 SavedModel to them, [200, 10]).

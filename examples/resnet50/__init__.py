@@ -1,1 +1,3 @@
-"""Keras' own ResNet-50: the network that Brainwave was known for, at its real size, without downloaded weights."""
+"""Keras' own ResNet-50: the network that Brainwave was known for, at its real size, without downloaded
+weights.
+"""

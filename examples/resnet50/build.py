@@ -1,12 +1,13 @@
 """Build ResNet-50 with seeded random weights and export it: `python -m examples.resnet50.build FOLDER`.
 
-A deep network with plain random weights answers the same class whatever it sees. Two steps make its answer depend on
-the picture, as a trained network's does: every batch normalisation gets the statistics that its layer really has on a
-few photographs, and the classifier's outputs are centred and scaled over them. The last normalisation of each
-residual unit gets a small scale, as trained networks have it, so that a unit refines and does not replace.
+A deep network with plain random weights answers the same class whatever it sees. Two steps make its answer
+depend on the picture, as a trained network's does: every batch normalisation gets the statistics that its
+layer really has on a few photographs, and the classifier's outputs are centred and scaled over them. The last
+normalisation of each residual unit gets a small scale, as trained networks have it, so that a unit refines
+and does not replace.
 
-FOLDER gets `saved_model/`, `pictures/*.jpg` and `float32.npy`, the float32 answers to them in the order of their
-names: [N, 1000] probabilities.
+FOLDER gets `saved_model/`, `pictures/*.jpg` and `float32.npy`, the float32 answers to them in the order of
+their names: [N, 1000] probabilities.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""A few real photographs: scikit-learn's two sample pictures and crops of them, as JPEG files of different sizes."""
+"""A few real photographs: scikit-learn's two sample pictures and crops of them, as JPEG files of different
+sizes.
+"""
 
 import io
 

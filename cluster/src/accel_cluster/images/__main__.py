@@ -31,7 +31,9 @@ def build(image: Image, say: Say = _say) -> plan.Plan:
 
 
 def push(made: plan.Plan, cluster: Cluster, say: Say = _say) -> str:
-    """Make a built image available to the cluster's nodes; return its reference. Layers that are there stay there."""
+    """Make a built image available to the cluster's nodes; return its reference. Layers that are there
+    stay there.
+    """
     started = time.monotonic()
     name = f"{REPOSITORY_PREFIX}/{made.image.name}:{made.key}"
     reference = cluster.push(builders.image(made, builders.choose()), name)

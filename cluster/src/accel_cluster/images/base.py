@@ -1,7 +1,8 @@
-"""The base root filesystem: Debian 12 with Python, made by debootstrap from the mirror this machine itself uses.
+"""The base root filesystem: Debian 12 with Python, made by debootstrap from the mirror this machine itself
+uses.
 
-Where a container hub is reachable, Dockerfiles keep their own default (python:3.11-slim-bookworm) and this module
-is not needed.
+Where a container hub is reachable, Dockerfiles keep their own default (python:3.11-slim-bookworm) and this
+module is not needed.
 """
 
 import shutil
@@ -72,7 +73,9 @@ def archive() -> Path:
 
 
 def _slim(root: Path) -> None:
-    """Drop what no container needs, and let pip install into the system's Python: the image is its environment."""
+    """Drop what no container needs, and let pip install into the system's Python: the image is its
+    environment.
+    """
     for name in DROPPED:
         shutil.rmtree(root / name, ignore_errors=True)
         (root / name).mkdir(parents=True, exist_ok=True)

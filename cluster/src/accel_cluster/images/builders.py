@@ -1,7 +1,7 @@
 """The two ways to build: buildah without a daemon, and Docker where one answers.
 
-Both read the same Dockerfiles and leave one image in a folder: an OCI layout, or Docker's archive. The Docker way is a
-few lines that the project's own tests cannot exercise.
+Both read the same Dockerfiles and leave one image in a folder: an OCI layout, or Docker's archive. The Docker
+way is a few lines that the project's own tests cannot exercise.
 """
 
 import os
@@ -62,17 +62,13 @@ class Buildah:
         return name
 
     def build(self, plan: Plan, folder: Path) -> None:
-        """Build with `buildah bud`; unchanged layers come from its storage.
-
-        Layers stay uncompressed: the way to the cluster is memory, and compressing costs the one core minutes.
-        """
+        """Build with `buildah bud`; unchanged layers come from its storage."""
         name = f"localhost/accel/{plan.image.name}:{plan.key}"
-        # An intermediate layer is found again by its command line; its timestamps need no second rule.
         options = ["--isolation", "chroot", "--layers", "--timestamp", "0", "--pull-never"]
         base_image = ["--build-arg", f"BASE_IMAGE={self._base()}"]
         with staged(plan) as context:
             self._run("bud", *options, *base_image, *_arguments(plan, name), str(context))
-        self._run("push", "--quiet", "--disable-compression", name, f"oci:{folder}:{plan.key}")
+        self._run("push", "--quiet", name, f"oci:{folder}:{plan.key}")
         _share_blobs(folder)
 
 
@@ -90,7 +86,8 @@ class Docker:
 def _arguments(plan: Plan, name: str) -> list[str]:
     """Return the arguments that both tools share.
 
-    The keys are build arguments because buildah's layer cache looks at a RUN's command line, not at what it mounts.
+    The keys are build arguments because buildah's layer cache looks at a RUN's command line, not at what it
+    mounts.
     """
     arguments = ["--build-arg", f"THIRD_PARTY_KEY={plan.third_party_key}"]
     arguments += ["--build-arg", f"OURS_KEY={plan.ours_key}"]
@@ -124,7 +121,9 @@ def choose() -> Builder:
 
 
 def image(plan: Plan, builder: Builder) -> Path:
-    """Return the image of `plan`, built unless the cache has it: an OCI layout's folder or Docker's archive."""
+    """Return the image of `plan`, built unless the cache has it: an OCI layout's folder or Docker's
+    archive.
+    """
     folder = layout(plan)
     if not folder.exists():
         with new_folder(folder) as temporary:

@@ -1,7 +1,7 @@
 """Pinned, hashed requirements of every image, resolved from the rooms' pyproject.toml files.
 
-The development environment's versions (requirements/dev.txt) constrain them: what is tested is what is shipped. Files
-carry no index address; whoever installs uses the registry that the machine is set up for.
+The development environment's versions (requirements/dev.txt) constrain them: what is tested is what is
+shipped. Files carry no index address; whoever installs uses the registry that the machine is set up for.
 """
 
 import re

@@ -76,7 +76,9 @@ def tree_digest(paths: Sequence[Path], root: Path) -> str:
 
 @contextlib.contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """Fill a temporary folder that becomes `final` when the block ends well, and vanishes when it does not."""
+    """Fill a temporary folder that becomes `final` when the block ends well, and vanishes when it does
+    not.
+    """
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=final.parent))
     try:

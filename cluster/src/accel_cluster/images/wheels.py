@@ -52,7 +52,7 @@ def ours(room: str) -> Path:
     folder = cache() / "ours" / f"{room}-{tree_digest(sources, root)[:16]}"
     if not folder.exists():
         with new_folder(folder) as temporary:
-            run([uv(), "build", "--quiet", "--wheel", "--out-dir", str(temporary), str(root / room)])
+            run([uv(), "build", "--wheel", "--out-dir", str(temporary), str(root / room)])
     found = sorted(folder.glob("*.whl"))
     if len(found) != 1:
         raise ImageError(f"expected one wheel of {room} in {folder}, found {len(found)}")
