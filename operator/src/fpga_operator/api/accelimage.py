@@ -22,7 +22,8 @@ class ModelRef(ApiModel):
 
     name: Name = Field(description="Name of the FpgaModel.")
     version: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Version of the model. Absent: follow its latest one. A lower number goes back."
+        default=None,
+        description="Version of the model. Absent: follow its latest one. A lower number goes back.",
     )
 
 
@@ -30,7 +31,9 @@ class AccelImageSpec(ApiModel):
     """What the user wants."""
 
     model_ref: ModelRef
-    description: Text | None = Field(default=None, description="Free text, kept as an annotation of the image.")
+    description: Text | None = Field(
+        default=None, description="Free text, kept as an annotation of the image."
+    )
     tags: Tags | None = Field(default=None, description="Free key-value pairs, kept with the image.")
     repository: Repository | None = Field(
         default=None,
@@ -42,11 +45,17 @@ class AccelImageSpec(ApiModel):
 class ImageVersion(ApiModel):
     """One image in the registry, tag v<version>."""
 
-    version: Annotated[int, Field(ge=1)] = Field(description="Number of the image; the registry's tag is v<number>.")
+    version: Annotated[int, Field(ge=1)] = Field(
+        description="Number of the image; the registry's tag is v<number>."
+    )
     digest: Digest = Field(description="Digest of the image's manifest.")
-    model_version: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Version of the model in it.")
+    model_version: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Version of the model in it."
+    )
     model_digest: Digest | None = Field(default=None, description="Digest of the model in it.")
-    reason: Literal["Spec", "Model", "Runtime"] | None = Field(default=None, description="What made it be built.")
+    reason: Literal["Spec", "Model", "Runtime"] | None = Field(
+        default=None, description="What made it be built."
+    )
     created_time: Time | None = Field(default=None, description="When it was built.")
     size_bytes: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Size in bytes.")
 
@@ -57,13 +66,19 @@ class AccelImageStatus(StatusBase):
     creation_state: Literal["Pending", "Building", "Succeeded", "Failed"] | None = Field(
         default=None, description="Where the image that the spec asks for stands."
     )
-    image: Reference | None = Field(default=None, description="The image by digest, oci:///repository@sha256:...")
-    image_version: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Number of that image.")
+    image: Reference | None = Field(
+        default=None, description="The image by digest, oci:///repository@sha256:..."
+    )
+    image_version: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Number of that image."
+    )
     model_version: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="Version of the model in that image."
     )
     versions: Annotated[tuple[ImageVersion, ...], Field(max_length=256)] = Field(
-        default=(), description="Images in the registry, newest first.", json_schema_extra=listed_by("version")
+        default=(),
+        description="Images in the registry, newest first.",
+        json_schema_extra=listed_by("version"),
     )
     repository: Reference | None = Field(default=None, description="Repository that versions are in.")
     runtime_base: Reference | None = Field(

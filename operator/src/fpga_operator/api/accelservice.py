@@ -32,7 +32,8 @@ class ImageRef(ApiModel):
 
     name: Name = Field(description="Name of the AccelImage.")
     version: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Number of the image (status.versions). Absent: follow it. A lower number rolls back."
+        default=None,
+        description="Number of the image (status.versions). Absent: follow it. A lower number rolls back.",
     )
 
 
@@ -47,7 +48,9 @@ class Auth(ApiModel):
 class SecretRef(ApiModel):
     """A Secret in the same namespace."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(description="Name of the Secret.")
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253)] = Field(
+        description="Name of the Secret."
+    )
 
 
 class Tls(ApiModel):
@@ -59,23 +62,30 @@ class Tls(ApiModel):
 class Toleration(ApiModel):
     """A toleration as pods have them."""
 
-    key: LabelText | None = Field(default=None, description="Key of the taint; absent with Exists: every taint.")
+    key: LabelText | None = Field(
+        default=None, description="Key of the taint; absent with Exists: every taint."
+    )
     operator: Literal["Exists", "Equal"] | None = Field(default=None, description="Absent: Equal.")
     value: LabelText | None = Field(default=None, description="Value of the taint.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         default=None, description="Absent: every effect."
     )
-    toleration_seconds: int | None = Field(default=None, description="How long NoExecute is tolerated, seconds.")
+    toleration_seconds: int | None = Field(
+        default=None, description="How long NoExecute is tolerated, seconds."
+    )
 
 
 class Placement(ApiModel):
     """Which nodes may run it."""
 
-    node_selector: Annotated[
-        dict[LabelText, Annotated[str, StringConstraints(max_length=63)]], Field(max_length=16)
-    ] | None = Field(default=None, description="Labels that a node must have.")
+    node_selector: (
+        Annotated[dict[LabelText, Annotated[str, StringConstraints(max_length=63)]], Field(max_length=16)]
+        | None
+    ) = Field(default=None, description="Labels that a node must have.")
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16)] | None = Field(
-        default=None, description="Taints that are tolerated.", json_schema_extra={"x-kubernetes-list-type": "atomic"}
+        default=None,
+        description="Taints that are tolerated.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
 
@@ -105,10 +115,13 @@ class Expose(ApiModel):
     )
 
     type: ExposeType | None = Field(
-        default=None, description="ClusterIP (the default): inside the cluster. NodePort: on every node's address too."
+        default=None,
+        description="ClusterIP (the default): inside the cluster. NodePort: on every node's address too.",
     )
     port: Port | None = Field(default=None, description="Port of the Service. Absent: 8500.")
-    node_port: Port | None = Field(default=None, description="Port on the nodes. Absent: Kubernetes picks one.")
+    node_port: Port | None = Field(
+        default=None, description="Port on the nodes. Absent: Kubernetes picks one."
+    )
 
 
 class ResourceAmounts(ApiModel):
@@ -142,13 +155,18 @@ class AccelServiceSpec(ApiModel):
         }
     )
 
-    image_ref: ImageRef | None = Field(default=None, description="The AccelImage to serve. Exclusive with image.")
-    image: Annotated[
-        str,
-        StringConstraints(
-            max_length=512, pattern=r"^(oci:\/\/)?\/?[a-zA-Z0-9][a-zA-Z0-9._:\/-]*@sha256:[a-f0-9]{64}$"
-        ),
-    ] | None = Field(
+    image_ref: ImageRef | None = Field(
+        default=None, description="The AccelImage to serve. Exclusive with image."
+    )
+    image: (
+        Annotated[
+            str,
+            StringConstraints(
+                max_length=512, pattern=r"^(oci:\/\/)?\/?[a-zA-Z0-9][a-zA-Z0-9._:\/-]*@sha256:[a-f0-9]{64}$"
+            ),
+        ]
+        | None
+    ) = Field(
         default=None,
         description="An image by digest, oci:///repository@sha256:... or host/repository@sha256:... Exclusive with "
         "imageRef.",
@@ -163,7 +181,8 @@ class AccelServiceSpec(ApiModel):
     expose: Expose | None = None
     resources: Resources | None = None
     suspend: bool | None = Field(
-        default=None, description="True stops all replicas and frees their FPGAs; the address and the keys stay."
+        default=None,
+        description="True stops all replicas and frees their FPGAs; the address and the keys stay.",
     )
 
 
@@ -197,4 +216,6 @@ class AccelServiceStatus(StatusBase):
     devices: Annotated[tuple[HeldDevice, ...], Field(max_length=256)] = Field(
         default=(), description="FPGAs that the replicas hold.", json_schema_extra=listed_by("pod", "device")
     )
-    keys_secret: Short | None = Field(default=None, description="Secret with the keys, entries primary and secondary.")
+    keys_secret: Short | None = Field(
+        default=None, description="Secret with the keys, entries primary and secondary."
+    )

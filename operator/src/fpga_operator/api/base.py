@@ -36,7 +36,9 @@ Short = Annotated[str, StringConstraints(max_length=256)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[a-f0-9]{64}$", max_length=64)]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[a-f0-9]{64}$", max_length=71)]
 Reference = Annotated[str, StringConstraints(max_length=512)]
-Time = Annotated[str, StringConstraints(max_length=64), WithJsonSchema({"type": "string", "format": "date-time"})]
+Time = Annotated[
+    str, StringConstraints(max_length=64), WithJsonSchema({"type": "string", "format": "date-time"})
+]
 Tags = Annotated[
     dict[Annotated[str, StringConstraints(max_length=63)], Annotated[str, StringConstraints(max_length=256)]],
     Field(max_length=32),
@@ -66,14 +68,17 @@ def rule(expression: str, message: str, **extra: Any) -> dict[str, Any]:
 class Condition(ApiModel):
     """One observation about the object, in the form that kubectl wait, kstatus and Argo CD read."""
 
-    type: Annotated[
-        str, StringConstraints(max_length=64, pattern=r"^[A-Za-z]([A-Za-z0-9]*)$")
-    ] = Field(description="What the condition is about, for example Ready.")
+    type: Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z]([A-Za-z0-9]*)$")] = Field(
+        description="What the condition is about, for example Ready."
+    )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    observed_generation: Annotated[int, Field(ge=0)] = Field(description="metadata.generation that this is about.")
+    observed_generation: Annotated[int, Field(ge=0)] = Field(
+        description="metadata.generation that this is about."
+    )
     last_transition_time: Time = Field(description="When status last changed.")
     reason: Annotated[
-        str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
+        str,
+        StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"),
     ] = Field(description="Why, as one word for programs.")
     message: Annotated[str, StringConstraints(max_length=2048)] = Field(
         description="Why, as a sentence for people; says the cure where there is one."
@@ -94,12 +99,17 @@ class StatusBase(ApiModel):
     """What every status begins with."""
 
     observed_generation: int = Field(
-        default=-1, description="The metadata.generation that this status is about; -1 before the operator saw it."
+        default=-1,
+        description="The metadata.generation that this status is about; -1 before the operator saw it.",
     )
     state: State | None = Field(default=None, description="The summary in one word.")
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = Field(
         default=(), description="The status contract.", json_schema_extra=listed_by("type")
     )
+
+    def dump(self) -> dict[str, Any]:
+        """Return the JSON form; empty lists are left out, as the API server's merge may drop them too."""
+        return {key: value for key, value in super().dump().items() if value != []}
 
     def condition(self, kind: str) -> Condition | None:
         """Return the condition of that type, or None."""

@@ -75,13 +75,21 @@ KINDS = (
         spec=FpgaModelSpec,
         status=FpgaModelStatus,
         description="A deep network: its source, how it is converted for the FPGA, and the versions that came of it.",
-        rules=(_name_rule(63, "FpgaModel", "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "lower-case letters, digits, - and ."),),
+        rules=(
+            _name_rule(
+                63, "FpgaModel", "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "lower-case letters, digits, - and ."
+            ),
+        ),
         columns=(
             STATE,
             READY,
             REASON,
-            Column("Version", ".status.latestVersion", type="integer", description="Version that the spec gives."),
-            Column("Latency", ".status.device.latencyMs", type="number", description="Estimated device time, ms."),
+            Column(
+                "Version", ".status.latestVersion", type="integer", description="Version that the spec gives."
+            ),
+            Column(
+                "Latency", ".status.device.latencyMs", type="number", description="Estimated device time, ms."
+            ),
             Column("Source", ".spec.source.uri", priority=1, description="Where it comes from."),
             MESSAGE,
             AGE,
@@ -94,14 +102,23 @@ KINDS = (
         spec=AccelImageSpec,
         status=AccelImageStatus,
         description="A container image that serves one version of an FpgaModel.",
-        rules=(_name_rule(63, "AccelImage", "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "lower-case letters, digits, - and ."),),
+        rules=(
+            _name_rule(
+                63, "AccelImage", "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", "lower-case letters, digits, - and ."
+            ),
+        ),
         columns=(
             Column("State", ".status.creationState", description="Where the build stands."),
             READY,
             REASON,
             Column("Version", ".status.imageVersion", type="integer", description="Number of the image."),
             Column("Model", ".spec.modelRef.name", description="Name of the model."),
-            Column("Model-Version", ".status.modelVersion", type="integer", description="Version of the model in it."),
+            Column(
+                "Model-Version",
+                ".status.modelVersion",
+                type="integer",
+                description="Version of the model in it.",
+            ),
             Column("Image", ".status.image", priority=1, description="The image by digest."),
             MESSAGE,
             AGE,
@@ -117,14 +134,22 @@ KINDS = (
         scale=True,
         rules=(
             _name_rule(
-                54, "AccelService", "^[a-z]([-a-z0-9]*[a-z0-9])?$", "lower-case letters, digits and -, a letter first"
+                54,
+                "AccelService",
+                "^[a-z]([-a-z0-9]*[a-z0-9])?$",
+                "lower-case letters, digits and -, a letter first",
             ),
         ),
         columns=(
             STATE,
             READY,
             REASON,
-            Column("Model-Version", ".status.modelVersion", type="integer", description="Version of the model served."),
+            Column(
+                "Model-Version",
+                ".status.modelVersion",
+                type="integer",
+                description="Version of the model served.",
+            ),
             Column("Replicas", ".status.readyReplicas", type="integer", description="Replicas that serve."),
             Column("Address", ".status.scoringUri", description="What clients dial."),
             Column("Image", ".status.image", priority=1, description="The image that the spec asks for."),

@@ -67,9 +67,12 @@ class Conversion(ApiModel):
     """How the source becomes ONNX and a device program."""
 
     mode: Mode | None = Field(
-        default=None, description="Auto (the default) converts and compiles; RegisterOnly stores the model as it is."
+        default=None,
+        description="Auto (the default) converts and compiles; RegisterOnly stores the model as it is.",
     )
-    format: Format | None = Field(default=None, description="Format of the source. Absent or Auto: look at the files.")
+    format: Format | None = Field(
+        default=None, description="Format of the source. Absent or Auto: look at the files."
+    )
     inputs: Annotated[tuple[TensorName, ...], Field(max_length=32)] | None = Field(
         default=None, description="Names of the input tensors. Absent: those of the signature."
     )
@@ -113,18 +116,26 @@ class FpgaModelSpec(ApiModel):
 class ModelVersion(ApiModel):
     """One version in the registry, tag v<version>."""
 
-    version: Annotated[int, Field(ge=1)] = Field(description="Number of the version; the registry's tag is v<number>.")
+    version: Annotated[int, Field(ge=1)] = Field(
+        description="Number of the version; the registry's tag is v<number>."
+    )
     digest: Digest = Field(description="Digest of the artifact's manifest.")
-    source_sha256: Sha256 | None = Field(default=None, description="SHA-256 of the source that it was made from.")
+    source_sha256: Sha256 | None = Field(
+        default=None, description="SHA-256 of the source that it was made from."
+    )
     created_time: Time | None = Field(default=None, description="When it was made.")
-    size_bytes: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Size of the artifact in bytes.")
+    size_bytes: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Size of the artifact in bytes."
+    )
 
 
 class Tensor(ApiModel):
     """One input or output that clients may name."""
 
     name: TensorName = Field(description="Tensor name on the wire.")
-    alias: Short | None = Field(default=None, description="Key in the signature; accepted on the wire as well.")
+    alias: Short | None = Field(
+        default=None, description="Key in the signature; accepted on the wire as well."
+    )
     dtype: Annotated[str, StringConstraints(max_length=32)] = Field(description="Element type.")
     shape: Annotated[tuple[int, ...], Field(max_length=16)] = Field(
         default=(), description="Dimensions; -1 is any size."
@@ -137,8 +148,12 @@ class Device(ApiModel):
     fits: bool | None = Field(default=None, description="Whether the program fits the device's memories.")
     tiles: int | None = Field(default=None, description="Matrix tiles that the weights take.")
     vectors: int | None = Field(default=None, description="Vectors of feature memory that it takes.")
-    latency_ms: float | None = Field(default=None, description="Estimated device time of one picture, milliseconds.")
-    inferences_per_second: float | None = Field(default=None, description="Estimated pictures a second on one device.")
+    latency_ms: float | None = Field(
+        default=None, description="Estimated device time of one picture, milliseconds."
+    )
+    inferences_per_second: float | None = Field(
+        default=None, description="Estimated pictures a second on one device."
+    )
     bound_by: Short | None = Field(default=None, description="What limits it.")
     offloaded_ops: int | None = Field(default=None, description="ONNX operators that run on the device.")
     host_ops: int | None = Field(default=None, description="ONNX operators that stay on the host.")
@@ -148,9 +163,13 @@ class Parity(ApiModel):
     """How far the device's answers are from the original's, on seeded inputs."""
 
     max_abs: float | None = Field(default=None, description="Largest absolute difference.")
-    max_rel: float | None = Field(default=None, description="Largest difference relative to the output's largest value.")
+    max_rel: float | None = Field(
+        default=None, description="Largest difference relative to the output's largest value."
+    )
     top1_agreement: float | None = Field(
-        default=None, description="Share of the samples with the same first answer, 0 to 1.", alias="top1Agreement"
+        default=None,
+        description="Share of the samples with the same first answer, 0 to 1.",
+        alias="top1Agreement",
     )
     samples: int | None = Field(default=None, description="Number of samples compared.")
 
@@ -171,13 +190,19 @@ class FpgaModelStatus(StatusBase):
         default=None, description="The version that the spec gives; AccelImages without a version follow it."
     )
     versions: Annotated[tuple[ModelVersion, ...], Field(max_length=256)] = Field(
-        default=(), description="Versions in the registry, newest first.", json_schema_extra=listed_by("version")
+        default=(),
+        description="Versions in the registry, newest first.",
+        json_schema_extra=listed_by("version"),
     )
-    inputs: Annotated[tuple[Tensor, ...], Field(max_length=64)] = Field(default=(), description="Inputs of the model.")
+    inputs: Annotated[tuple[Tensor, ...], Field(max_length=64)] = Field(
+        default=(), description="Inputs of the model."
+    )
     outputs: Annotated[tuple[Tensor, ...], Field(max_length=64)] = Field(
         default=(), description="Outputs of the model."
     )
     device: Device | None = None
     parity: Parity | None = None
-    log: Reference | None = Field(default=None, description="Reference of the conversion's whole report and log.")
+    log: Reference | None = Field(
+        default=None, description="Reference of the conversion's whole report and log."
+    )
     job: JobRecord | None = None

@@ -40,4 +40,6 @@ class FpgaNodeStatus(ApiModel):
     )
     total: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Number of FPGAs.")
     healthy: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Those that are healthy.")
-    free: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Those healthy and held by no pod.")
+    free: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Those healthy and held by no pod."
+    )

@@ -58,7 +58,9 @@ def outputs(root: Path) -> dict[Path, str]:
 def main(arguments: list[str] | None = None) -> int:
     """Write the files, or with --check say which differ; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not up to date")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail if a file is not up to date"
+    )
     options = parser.parse_args(arguments)
     stale = 0
     for path, text in outputs(repository_root()).items():

@@ -11,7 +11,16 @@ from pydantic.json_schema import DEFAULT_REF_TEMPLATE, GenerateJsonSchema, JsonS
 from pydantic_core import core_schema
 
 INT32_MAX = 2**31 - 1
-_REFUSED = {"anyOf", "oneOf", "prefixItems", "discriminator", "patternProperties", "uniqueItems", "const", "$ref"}
+_REFUSED = {
+    "anyOf",
+    "oneOf",
+    "prefixItems",
+    "discriminator",
+    "patternProperties",
+    "uniqueItems",
+    "const",
+    "$ref",
+}
 
 
 class SchemaError(TypeError):

@@ -83,7 +83,9 @@ class Conditions:
         if before is not None:
             self._next[kind] = before.model_copy(update={"observed_generation": self._owner.generation})
 
-    def summarise(self, situation: Situation, reason: str, message: str, *, available: tuple[bool, str]) -> None:
+    def summarise(
+        self, situation: Situation, reason: str, message: str, *, available: tuple[bool, str]
+    ) -> None:
         """Set Ready, Available, and at most one of Reconciling and Stalled, from the table."""
         row = TABLE[situation]
         self.state = row.state

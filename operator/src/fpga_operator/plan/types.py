@@ -79,6 +79,14 @@ class KeysSecret:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Why the last attempt to write children failed for good: shown as Stalled until it works."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Event:
     """One line for `kubectl describe`."""
 
@@ -115,7 +123,9 @@ def labels_for(label: str, name: str) -> dict[str, str]:
     return {MANAGED_BY: OPERATOR, label: name}
 
 
-def child(api_version: str, kind: str, owner: Owner, name: str, labels: dict[str, str], **body: Any) -> Manifest:
+def child(
+    api_version: str, kind: str, owner: Owner, name: str, labels: dict[str, str], **body: Any
+) -> Manifest:
     """Return a child's manifest with its owner reference."""
     return {
         "apiVersion": api_version,

@@ -1,0 +1,88 @@
+"""`fpga-operator --config /etc/accel/operator.yaml`: wire everything and run until told to stop."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import kopf
+from prometheus_client import start_http_server
+
+from fpga_operator import __version__, logs
+from fpga_operator.config import Config, load
+from fpga_operator.errors import ApiFailure, ConfigError
+from fpga_operator.run.cluster import Cluster
+from fpga_operator.run.executor import Executor
+from fpga_operator.run.glue import identity, register, require_crds
+from fpga_operator.run.keys import KeyDeriver
+from fpga_operator.run.metrics import Metrics
+from fpga_operator.run.queue import WorkQueue
+from fpga_operator.run.reconcile import Reconciler
+from fpga_operator.run.slots import JobSlots
+from fpga_operator.run.store import Key, Store
+from fpga_operator.run.workers import Engine
+
+log = logging.getLogger(__name__)
+
+
+async def run(
+    config: Config, *, health_port: int, metrics_port: int, stop: asyncio.Event | None = None
+) -> None:
+    """Run the operator; ports of 0 are not opened.
+
+    Raises:
+        ConfigError: the configuration or the cluster lacks something.
+        ApiFailure: the API server did not answer at start.
+    """
+    keys = KeyDeriver.from_file(config.master_key_file)
+    cluster = await Cluster.connect()
+    try:
+        await require_crds(cluster)
+        metrics = Metrics()
+        store = Store()
+        slots = JobSlots(store, config.max_concurrent_jobs)
+        executor = Executor(cluster, store, keys, metrics, identity())
+        reconciler = Reconciler(config, store, executor, slots)
+        queue: WorkQueue[Key] = WorkQueue()
+        engine = Engine(config, cluster, store, queue, reconciler, slots, metrics)
+        registry = kopf.OperatorRegistry()
+        register(registry, engine)
+        if metrics_port:
+            start_http_server(metrics_port, registry=metrics.registry)
+        log.info("fpga-operator %s starts", __version__)
+        await kopf.operator(
+            registry=registry,
+            clusterwide=True,
+            standalone=True,
+            liveness_endpoint=f"http://0.0.0.0:{health_port}/healthz" if health_port else None,
+            stop_flag=stop,
+        )
+    finally:
+        await cluster.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line, run, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="fpga-operator", description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("/etc/accel/operator.yaml"))
+    parser.add_argument("--health-port", type=int, default=8080, help="liveness on /healthz; 0: none")
+    parser.add_argument("--metrics-port", type=int, default=9090, help="Prometheus on /metrics; 0: none")
+    parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING"))
+    parser.add_argument("--version", action="version", version=__version__)
+    options = parser.parse_args(arguments)
+    logs.configure(options.log_level)
+    try:
+        asyncio.run(
+            run(load(options.config), health_port=options.health_port, metrics_port=options.metrics_port)
+        )
+    except (ConfigError, ApiFailure) as error:
+        log.error("cannot start: %s", error)
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

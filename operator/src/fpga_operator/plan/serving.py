@@ -1,0 +1,88 @@
+"""Which image a service runs, and what keeps it from being the newest."""
+
+from dataclasses import dataclass
+
+from fpga_operator.api.accelimage import AccelImageSpec, AccelImageStatus
+from fpga_operator.api.accelservice import AccelServiceSpec, AccelServiceStatus
+from fpga_operator.config import Config
+from fpga_operator.plan.conditions import Situation
+from fpga_operator.plan.types import Owner
+from fpga_operator.plan.upstream import Upstream, Verdict, waiting_for
+
+
+@dataclass(frozen=True)
+class ImageSeen:
+    """The image that a service names, and the model that this image follows (None: pinned, or not there)."""
+
+    owner: Owner
+    spec: AccelImageSpec
+    status: AccelImageStatus
+    model: Upstream | None = None
+
+    @property
+    def upstream(self) -> Upstream:
+        """The image as something to wait for."""
+        return Upstream("AccelImage", self.owner.name, self.owner.generation, self.status)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The image to run (canonical; None: none yet) and what is still to come, if anything."""
+
+    reference: str | None
+    model_version: int | None
+    verdict: Verdict | None = None
+
+
+def node_reference(canonical: str, config: Config) -> str:
+    """Return the name by which a node pulls a canonical reference."""
+    if canonical.startswith("oci:///"):
+        return f"{config.registry.node_name}/{canonical.removeprefix('oci:///')}"
+    return canonical.removeprefix("oci://")
+
+
+def choose(
+    owner: Owner, spec: AccelServiceSpec, status: AccelServiceStatus, image: ImageSeen | None
+) -> Choice:
+    """Decide what to run. What runs goes on running while an upstream object is missing or moves."""
+    if spec.image is not None:
+        return Choice(spec.image, None)
+    assert spec.image_ref is not None
+    ref, running = spec.image_ref, Choice(status.image, status.model_version)
+    if image is None or image.owner.deleting:
+        gone = f"waits for AccelImage {ref.name}, which does not exist in namespace {owner.namespace}"
+        verdict = Verdict(Situation.WAITING, "WaitingForImage", gone)
+        return Choice(running.reference, running.model_version, verdict)
+    if ref.version is not None:
+        return _pinned(ref.version, image, running)
+    found = image.status.image
+    held: Verdict | None = None
+    if not image.upstream.settled:
+        reason, message = waiting_for(image.upstream, "WaitingForImage")
+        held = Verdict(Situation.WAITING, reason if found else "WaitingForImage", message)
+    elif image.model is not None and not image.model.settled:
+        # The image has not looked yet; saying so here closes the gap in which this service would seem done.
+        reason, message = waiting_for(image.model, "WaitingForImage")
+        held = Verdict(Situation.WAITING, reason, message)
+    if found is None and held is None:
+        held = Verdict(Situation.WAITING, "WaitingForImage", f"waits for AccelImage {ref.name}")
+    if found is None:
+        return Choice(running.reference, running.model_version, held)
+    return Choice(found, image.status.model_version, held)
+
+
+def _pinned(version: int, image: ImageSeen, running: Choice) -> Choice:
+    entry = next((v for v in image.status.versions if v.version == version), None)
+    if entry is not None:
+        return Choice(f"oci:///{image.status.repository}@{entry.digest}", entry.model_version)
+    if not image.upstream.settled and not image.upstream.stalled:
+        message = f"waits for version {version}: {image.upstream.story()}"
+        verdict = Verdict(Situation.WAITING, "WaitingForImage", message)
+    else:
+        there = ", ".join(str(v.version) for v in reversed(image.status.versions)) or "none yet"
+        verdict = Verdict(
+            Situation.FAILED,
+            "VersionNotFound",
+            f"spec.imageRef.version {version} does not exist; versions of AccelImage {image.owner.name}: {there}",
+        )
+    return Choice(running.reference, running.model_version, verdict)

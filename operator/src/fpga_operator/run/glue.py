@@ -1,0 +1,122 @@
+"""kopf as an event source: watches, probes, start and stop. Nothing here decides anything or writes to objects."""
+
+import logging
+import socket
+from typing import Any
+
+import kopf
+
+from fpga_operator.errors import ApiFailure, ConfigError
+from fpga_operator.plan.types import MANAGED_BY, OPERATOR, Manifest
+from fpga_operator.run.cluster import RESOURCES, Cluster
+from fpga_operator.run.mapping import MAPPING
+from fpga_operator.run.workers import UNLABELLED, Engine
+
+log = logging.getLogger(__name__)
+
+
+def identity() -> str:
+    """Return the name under which this process reports events: its pod's."""
+    return f"fpga-operator-{socket.gethostname()}"
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """Set what production needs; kopf's defaults suit a laptop."""
+    settings.peering.standalone = True  # an object named `default` must not switch peering on
+    settings.scanning.disabled = True  # the chart installs the CRDs: no rights to list CRDs and namespaces
+    settings.persistence.finalizer = (
+        "accel.dev/fpga-operator"  # never used; kopf's own would name a third party
+    )
+    settings.networking.request_timeout = 60
+    settings.watching.server_timeout = 600
+    settings.watching.client_timeout = 660
+    settings.process.ultimate_exiting_timeout = 20
+    selectors = settings.watching.label_selectors
+    for kind in MAPPING:
+        if kind not in UNLABELLED:
+            where = RESOURCES[kind]
+            selectors[where.group, where.version, where.plural] = f"{MANAGED_BY}={OPERATOR}"
+
+
+def register(registry: kopf.OperatorRegistry, engine: Engine) -> None:
+    """Register the watches of every kind in the mapping table."""
+    for kind in MAPPING:
+        where = RESOURCES[kind]
+        # The index runs for the whole first listing before any handler does: no plan is made on half a world.
+        kopf.index(
+            group=where.group,
+            version=where.version,
+            plural=where.plural,
+            id=f"store-{where.plural}",
+            registry=registry,
+        )(_indexer(engine, kind))
+        kopf.on.event(
+            group=where.group,
+            version=where.version,
+            plural=where.plural,
+            id=f"wake-{where.plural}",
+            registry=registry,
+        )(_handler(engine, kind))
+
+    @kopf.on.login(registry=registry)
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.startup(registry=registry)
+    async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
+        configure(settings)
+        engine.start()
+
+    @kopf.on.cleanup(registry=registry)
+    async def cleanup(**_: Any) -> None:
+        await engine.stop()
+
+    @kopf.on.probe(registry=registry)
+    async def progress(**_: Any) -> str:
+        if trouble := engine.stuck():
+            raise kopf.PermanentError(trouble)
+        return f"{engine.queue.depth()} keys wait"
+
+
+def _body(event: Any, kind: str) -> Manifest:
+    body: Manifest = dict(event["object"])
+    body["kind"] = kind  # list items carry neither kind nor apiVersion
+    body["apiVersion"] = RESOURCES[kind].api_version
+    return body
+
+
+def _indexer(engine: Engine, kind: str) -> Any:
+    async def index(event: Any, **_: Any) -> None:
+        if event["type"] != "DELETED":
+            engine.learn(_body(event, kind))
+
+    return index
+
+
+def _handler(engine: Engine, kind: str) -> Any:
+    async def handle(event: Any, **_: Any) -> None:
+        if event["type"] == "DELETED":
+            engine.gone(_body(event, kind))
+        else:
+            engine.seen(_body(event, kind))
+
+    return handle
+
+
+async def require_crds(cluster: Cluster) -> None:
+    """Check that the kinds exist: kopf would watch nothing, in silence.
+
+    Raises:
+        ConfigError: names what is missing.
+        ApiFailure: the API server does not answer.
+    """
+    missing = []
+    for kind in ("FpgaModel", "AccelImage", "AccelService", "FpgaNode"):
+        try:
+            await cluster.list(kind, metadata_only=True)
+        except ApiFailure as error:
+            if error.status != 404:
+                raise
+            missing.append(kind)
+    if missing:
+        raise ConfigError(f"the API server does not know {', '.join(missing)}: install the CRDs first")

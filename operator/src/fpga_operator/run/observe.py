@@ -1,0 +1,133 @@
+"""Reads what each planner needs out of the store; the only place that knows both."""
+
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from fpga_operator.api import (
+    AccelImageSpec,
+    AccelImageStatus,
+    AccelServiceSpec,
+    AccelServiceStatus,
+    FpgaModelSpec,
+    FpgaModelStatus,
+)
+from fpga_operator.api.base import StatusBase
+from fpga_operator.plan.devices import NodeView, ServingPod, devices_of
+from fpga_operator.plan.image import ImageObserved, ModelSeen
+from fpga_operator.plan.jobflow import Jobs
+from fpga_operator.plan.model import ModelObserved
+from fpga_operator.plan.service import ServiceObserved
+from fpga_operator.plan.serving import ImageSeen
+from fpga_operator.plan.types import IMAGE_LABEL, MODEL_LABEL, SERVICE_LABEL, Fault, Manifest, Owner
+from fpga_operator.run.store import Key, Store
+
+S = TypeVar("S", bound=StatusBase)
+
+
+def read_status(model: type[S], body: Manifest) -> S:
+    """Read a status; one that does not read is as good as none, for the next write replaces it whole."""
+    try:
+        return model.model_validate(body.get("status") or {})
+    except ValidationError:
+        return model()
+
+
+def job_world(store: Store, owner: Owner, label: str, *, slot: bool, running: int) -> Jobs:
+    """Return the Jobs of an object and their pods."""
+    return Jobs(
+        jobs=tuple(store.owned(owner.uid, "Job")),
+        pods=tuple(store.labelled("Pod", owner.namespace, label, owner.name)),
+        slot=slot,
+        running=running,
+    )
+
+
+def observe_model(
+    store: Store, owner: Owner, body: Manifest, *, slot: bool, running: int, fault: Fault | None
+) -> ModelObserved:
+    """Return a model's world."""
+    jobs = job_world(store, owner, MODEL_LABEL, slot=slot, running=running)
+    return ModelObserved(status=read_status(FpgaModelStatus, body), jobs=jobs, fault=fault)
+
+
+def model_seen(store: Store, namespace: str, name: str) -> ModelSeen | None:
+    """Return a model as an image sees it."""
+    body = store.body(Key("FpgaModel", namespace, name))
+    if body is None:
+        return None
+    try:
+        spec = FpgaModelSpec.model_validate(body["spec"])
+    except ValidationError:
+        return None
+    return ModelSeen(Owner.of(body), spec, read_status(FpgaModelStatus, body))
+
+
+def observe_image(
+    store: Store,
+    owner: Owner,
+    spec: AccelImageSpec,
+    body: Manifest,
+    *,
+    slot: bool,
+    running: int,
+    fault: Fault | None,
+) -> ImageObserved:
+    """Return an image's world."""
+    return ImageObserved(
+        status=read_status(AccelImageStatus, body),
+        model=model_seen(store, owner.namespace, spec.model_ref.name),
+        jobs=job_world(store, owner, IMAGE_LABEL, slot=slot, running=running),
+        fault=fault,
+    )
+
+
+def image_seen(store: Store, namespace: str, name: str) -> ImageSeen | None:
+    """Return an image as a service sees it, with the model that it follows."""
+    body = store.body(Key("AccelImage", namespace, name))
+    if body is None:
+        return None
+    try:
+        spec = AccelImageSpec.model_validate(body["spec"])
+    except ValidationError:
+        return None
+    follows = spec.model_ref.version is None
+    model = model_seen(store, namespace, spec.model_ref.name) if follows else None
+    upstream = model.upstream if model is not None else None
+    return ImageSeen(Owner.of(body), spec, read_status(AccelImageStatus, body), upstream)
+
+
+def serving_pods(store: Store) -> tuple[ServingPod, ...]:
+    """Return the pods of all services that have a node, and with it a device."""
+    found = []
+    for pod in store.all("Pod"):
+        service = (pod["metadata"].get("labels") or {}).get(SERVICE_LABEL)
+        node = pod["spec"].get("nodeName")
+        if service and node and pod["status"].get("phase") not in ("Failed", "Succeeded"):
+            meta = pod["metadata"]
+            found.append(ServingPod(meta["namespace"], meta["name"], service, node))
+    return tuple(sorted(found, key=lambda pod: (pod.namespace, pod.name)))
+
+
+def observe_service(
+    store: Store, owner: Owner, spec: AccelServiceSpec, body: Manifest, *, fault: Fault | None
+) -> ServiceObserved:
+    """Return a service's world."""
+    here = (owner.namespace, owner.name)
+    image = image_seen(store, owner.namespace, spec.image_ref.name) if spec.image_ref is not None else None
+    deployment = store.body(Key("Deployment", *here))
+    if deployment is not None and all(
+        reference["uid"] != owner.uid for reference in deployment["metadata"].get("ownerReferences") or []
+    ):
+        deployment = None  # of a predecessor; the garbage collector is about to take it
+    return ServiceObserved(
+        status=read_status(AccelServiceStatus, body),
+        image=image,
+        deployment=deployment,
+        service=store.body(Key("Service", *here)),
+        pods=tuple(store.labelled("Pod", owner.namespace, SERVICE_LABEL, owner.name)),
+        nodes=tuple(NodeView.of(node) for node in store.all("Node")),
+        devices=tuple(device for node in store.all("FpgaNode") for device in devices_of(node)),
+        serving_pods=serving_pods(store),
+        fault=fault,
+    )

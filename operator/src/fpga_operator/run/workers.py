@@ -1,0 +1,183 @@
+"""The operator's own tasks around the queue: workers, resync, and the check for objects that vanished unseen."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from functools import partial
+
+from fpga_operator.config import Config
+from fpga_operator.errors import OperatorError
+from fpga_operator.plan.jobview import finished
+from fpga_operator.plan.types import MANAGED_BY, OPERATOR, Manifest
+from fpga_operator.run.cluster import RESOURCES, Cluster
+from fpga_operator.run.mapping import MAPPING, OWN, affected, node_matters
+from fpga_operator.run.metrics import Metrics
+from fpga_operator.run.queue import WorkQueue
+from fpga_operator.run.reconcile import Reconciler
+from fpga_operator.run.slots import JobSlots
+from fpga_operator.run.store import Key, Store, key_of
+
+log = logging.getLogger(__name__)
+
+WORKERS = 4
+RELIST_EVERY = 10  # resyncs
+STUCK_SECONDS = 120.0  # a pass takes milliseconds; requests time out after 30 s
+UNLABELLED = (*OWN, "FpgaNode", "Node")
+
+
+class Engine:
+    """Takes in changes, and works them off."""
+
+    def __init__(
+        self,
+        config: Config,
+        cluster: Cluster,
+        store: Store,
+        queue: WorkQueue[Key],
+        reconciler: Reconciler,
+        slots: JobSlots,
+        metrics: Metrics,
+    ) -> None:
+        self._config = config
+        self._cluster = cluster
+        self._store = store
+        self.queue = queue
+        self._reconciler = reconciler
+        self._slots = slots
+        self._metrics = metrics
+        self._tasks: list[asyncio.Task[None]] = []
+        self._moved: set[str] = set()  # uids of nodes whose last change was more than a heartbeat
+        self._observe_metrics()
+
+    # -- changes --------------------------------------------------------------------------------------------
+
+    def learn(self, body: Manifest) -> None:
+        """Take in an object; nothing is queued yet."""
+        if body["kind"] == "Node" and node_matters(self._store.body(key_of(body)), body):
+            self._moved.add(body["metadata"]["uid"])
+        self._store.put(body)
+
+    def seen(self, body: Manifest) -> None:
+        """Queue what depends on an object that was learnt."""
+        if body["kind"] == "Node":
+            if body["metadata"]["uid"] not in self._moved:
+                return
+            self._moved.discard(body["metadata"]["uid"])
+        self._wake(body)
+
+    def gone(self, body: Manifest) -> None:
+        """Take in a deletion and queue what depended on it."""
+        self._store.remove(key_of(body), body["metadata"]["uid"])
+        self._wake(body)
+
+    def _wake(self, body: Manifest) -> None:
+        for key in affected(self._store, body):
+            self.queue.add(key)
+        if body["kind"] == "Job" and (finished(body) or self._store.get(key_of(body)) is None):
+            for key in self._slots.next():
+                self.queue.add(key)
+
+    # -- tasks ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the tasks in the running loop."""
+        self._tasks = [
+            *(asyncio.create_task(self._work(), name=f"worker {number}") for number in range(WORKERS)),
+            asyncio.create_task(self._resync(), name="resync"),
+        ]
+
+    async def stop(self) -> None:
+        """Cancel the tasks; a pass that is cut short is done again by the next process."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _work(self) -> None:
+        while True:
+            taken = await self.queue.take()
+            key, kind = taken.key, taken.key.kind
+            self._metrics.waited.observe(taken.waited)
+            begin = time.perf_counter()
+            try:
+                after = await self._reconciler.reconcile(key)
+            except asyncio.CancelledError:
+                raise
+            except OperatorError as error:
+                pause = self.queue.failed(key)
+                self._metrics.errors.labels(kind).inc()
+                self._metrics.reconciles.labels(kind, "error").inc()
+                log.warning("%s %s/%s: %s; again in %.1f s", *key, error, pause)
+            except Exception:
+                # A defect of ours must not end the worker; it shows in log and metrics, and backs off.
+                pause = self.queue.failed(key)
+                self._metrics.errors.labels(kind).inc()
+                self._metrics.reconciles.labels(kind, "error").inc()
+                log.exception("%s %s/%s failed; again in %.1f s", *key, pause)
+            else:
+                self.queue.done(key, after)
+                if self._store.get(key) is None:
+                    self.queue.forget(key)
+                self._metrics.reconciles.labels(kind, "success" if after is None else "requeue_after").inc()
+            finally:
+                self._metrics.seconds.labels(kind).observe(time.perf_counter() - begin)
+
+    async def _resync(self) -> None:
+        count = 0
+        while True:
+            await asyncio.sleep(self._config.resync_seconds)
+            count += 1
+            if count % RELIST_EVERY == 0:
+                try:
+                    await self.relist()
+                except OperatorError as error:
+                    log.warning("relist: %s", error)
+            for kind in OWN:
+                for key in self._store.keys(kind):
+                    self._reconciler.resynced.add(key)
+                    self.queue.add(key)
+
+    async def relist(self) -> None:
+        """Forget objects that were deleted while a watch was down: no event tells of them."""
+        for kind in MAPPING:
+            before = self._store.uids(kind)
+            if not before:
+                continue
+            selector = "" if kind in UNLABELLED else f"{MANAGED_BY}={OPERATOR}"
+            live = await self._cluster.list(kind, selector, metadata_only=True)
+            there = {item["metadata"]["uid"] for item in live}
+            for uid, key in before.items():
+                body = self._store.body(key)
+                if uid not in there and body is not None and body["metadata"]["uid"] == uid:
+                    log.info("%s %s/%s is gone; its deletion went unseen", *key)
+                    self.gone(body)
+
+    # -- health ---------------------------------------------------------------------------------------------
+
+    def stuck(self) -> str:
+        """Say what is stuck, or nothing."""
+        dead = [task.get_name() for task in self._tasks if task.done()]
+        if dead:
+            return f"ended: {', '.join(dead)}"
+        if self.queue.longest_work() > STUCK_SECONDS:
+            return f"a worker has been at one key for {self.queue.longest_work():.0f} s"
+        if self.queue.oldest_wait() > STUCK_SECONDS:
+            return f"a key has waited for {self.queue.oldest_wait():.0f} s"
+        return ""
+
+    def _observe_metrics(self) -> None:
+        metrics, queue = self._metrics, self.queue
+        metrics.workers.set(WORKERS)
+        metrics.active.set_function(queue.working)
+        metrics.depth.set_function(queue.depth)
+        metrics.adds.set_function(lambda: queue.adds)
+        metrics.retries.set_function(lambda: queue.retries)
+        metrics.longest.set_function(queue.longest_work)
+        metrics.unfinished.set_function(queue.oldest_wait)
+        metrics.jobs.set_function(lambda: len(self._store.running_jobs()))
+        metrics.jobs_waiting.set_function(self._slots.waiting)
+        for kind in RESOURCES:
+            if kind in MAPPING:
+                metrics.objects.labels(kind).set_function(partial(self._store.count, kind))
