@@ -25,6 +25,7 @@ class Kubelet:
         self.directory = directory
         self.requests: list[pb.RegisterRequest] = []
         self.devices: dict[str, str] = {}
+        self.history: list[dict[str, str]] = []
         self.listening = False
         self._changed = asyncio.Condition()
         self._channel: grpc.aio.Channel | None = None
@@ -72,6 +73,7 @@ class Kubelet:
         self.listening = False
 
     async def _notify(self) -> None:
+        self.history.append(self.devices)
         async with self._changed:
             self._changed.notify_all()
 

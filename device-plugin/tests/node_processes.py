@@ -4,6 +4,8 @@ have.
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +54,22 @@ class Emulator:
             lambda devices: [device["health"] for device in devices.values()] == ["Healthy"] * count,
         )
 
+    def signal(self, device: str, number: signal.Signals) -> None:
+        os.kill(self.pid(device), number)
+
     def pid(self, device: str) -> int:
         """The process of a device, found among our child's children."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        (found,) = [pid for pid in children if f"\0{device}\0" in Path(f"/proc/{pid}/cmdline").read_text()]
-        return int(found)
+        processes = [
+            pid for pid in self.children() if f"\0{device}\0" in Path(f"/proc/{pid}/cmdline").read_text()
+        ]
+        (found,) = processes
+        return found
+
+    def children(self) -> dict[int, str]:
+        """All child processes with their states, Z for a zombie."""
+        pids = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        stats = {int(pid): Path(f"/proc/{pid}/stat").read_text() for pid in pids}
+        return {pid: text.rpartition(")")[2].split()[0] for pid, text in stats.items()}
 
 
 def write_config(path: Path, count: int, flash: float = 0.0) -> None:
@@ -73,10 +86,16 @@ class Plugin:
             return await client.get(f"http://127.0.0.1:{self.port}{path}")
 
     async def until_ready(self) -> None:
+        await self._until("/readyz")
+
+    async def until_serving(self) -> None:
+        await self._until("/healthz")
+
+    async def _until(self, path: str) -> None:
         async with asyncio.timeout(PATIENCE):
             while True:
                 try:
-                    if (await self.get("/readyz")).status_code == 200:
+                    if (await self.get(path)).status_code == 200:
                         return
                 except httpx.TransportError:
                     pass
