@@ -6,6 +6,7 @@ because `up` refuses to begin where one of these exists and is not.
 """
 
 import contextlib
+import datetime as dt
 import fcntl
 import json
 import os
@@ -16,13 +17,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from accel_cluster import addons, cgroups, hub, network, nodes, packages, progress, toolchain, transport
+from accel_cluster import (
+    addons,
+    cgroups,
+    hub,
+    network,
+    nodes,
+    packages,
+    progress,
+    toolchain,
+    traces,
+    transport,
+)
 from accel_cluster.api import Api
 from accel_cluster.commands import run
 from accel_cluster.errors import Failed, Refused
 from accel_cluster.pki import Pki
 from accel_cluster.provider import Provider
-from accel_cluster.settings import REGISTRY, Settings
+from accel_cluster.settings import REGISTRY, Node, Settings
 from accel_cluster.toolchain import Binaries
 
 LAYOUT = 1  # of the state folder; raised when an older `up` left something that this one cannot go on with
@@ -66,7 +78,7 @@ class Built(Provider):
                 pushed.result()
             with progress.step("starting the nodes"):
                 for node in self.settings.nodes:
-                    nodes.machine(self.settings, node).start(nodes.spec(self.settings, node, binaries, pki))
+                    self._start_node(node, binaries, pki)
             with progress.step("applying cluster DNS and the default StorageClass"):
                 kubectl = [str(binaries["kubectl"]), f"--kubeconfig={self.kubeconfig}"]
                 apply = [
@@ -93,7 +105,7 @@ class Built(Provider):
                 return
             with progress.step(f"removing the cluster {self.name!r}"):
                 cgroups.kill(self.settings.cgroup)
-                network.remove(self.settings)
+                network.remove(self.settings, folder_too=self._made_netns_folder())
                 cgroups.remove(self.settings.cgroup)
                 _unmount_below(self.settings.state)
                 _remove_tree(self.settings.state)
@@ -132,18 +144,16 @@ class Built(Provider):
     def start(self, node: str) -> None:
         """Start the node with what it had on its disk; return when its new kubelet has called it Ready."""
         wanted = self.settings.node(node)
-        machine = nodes.machine(self.settings, wanted)
-        if machine.pid() is not None:
-            return
         api, before = Api(self.kubeconfig), time.time()
-        machine.start(nodes.spec(self.settings, wanted, toolchain.ensure(), Pki(self.settings.state / "pki")))
+        if not self._start_node(wanted, toolchain.ensure(), Pki(self.settings.state / "pki")):
+            return
 
         def is_back() -> bool:
-            # The condition alone may still be the one from before the node was killed.
-            path = f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{wanted.name}"
-            renewed = api.get(path)["spec"]["renewTime"]
-            fresh = renewed > time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(before))
-            return fresh and _node_states(api).get(wanted.name, False)
+            # The condition as such may still be what the node said before it was killed.
+            conditions = api.get(f"/api/v1/nodes/{wanted.name}")["status"]["conditions"]
+            ready = next(condition for condition in conditions if condition["type"] == "Ready")
+            said = dt.datetime.fromisoformat(ready["lastHeartbeatTime"]).timestamp()  # whole seconds
+            return ready["status"] == "True" and said > before
 
         self._await(f"{wanted.name} to be Ready", is_back)
 
@@ -173,7 +183,9 @@ class Built(Provider):
             clashes.append(f"ports taken on 127.0.0.1: {network.ranges(taken)} (`ss -ltnp` says by whom)")
         if clashes:
             raise Refused("this host is in use for something else:\n  " + "\n  ".join(clashes))
+        before = traces.take()
         self.settings.state.mkdir(parents=True, exist_ok=True)
+        (self.settings.state / "before.json").write_text(json.dumps(before))
         ports = {
             "api_host_port": self.settings.api_host_port,
             "registry_host_port": self.settings.registry_host_port,
@@ -183,6 +195,14 @@ class Built(Provider):
         partial = record.with_suffix(".part")
         partial.write_text(json.dumps(known))
         partial.rename(record)
+
+    def _made_netns_folder(self) -> bool:
+        """Return whether /run/netns was no mount before this cluster came."""
+        try:
+            before: traces.Traces = json.loads((self.settings.state / "before.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return not any(line.split()[1] == str(network.FOLDER) for line in before["mounts"])
 
     def _start_hub(self, binaries: Binaries, pki: Pki) -> Api:
         machine = hub.machine(self.settings)
@@ -196,6 +216,14 @@ class Built(Provider):
                 self.kubeconfig
             )
         return Api(self.kubeconfig)
+
+    def _start_node(self, node: Node, binaries: Binaries, pki: Pki) -> bool:
+        """Start a node that does not run, and return whether it had to be: its files stay as they are if not."""
+        machine = nodes.machine(self.settings, node)
+        if machine.pid() is not None:
+            return False
+        machine.start(nodes.spec(self.settings, node, binaries, pki))
+        return True
 
     def _push_own_images(self, binaries: Binaries) -> None:
         enter = network.inside(self.settings)

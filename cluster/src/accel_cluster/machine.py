@@ -136,6 +136,7 @@ class Machine:
         self.record.unlink(missing_ok=True)
         if cgroups.exists(self.cgroup):
             cgroups.kill(self.cgroup)
+            cgroups.remove(self.cgroup)  # its pods' too, as after a boot: the kubelet would look for their containers
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """Return the words that run `argv` on the machine."""

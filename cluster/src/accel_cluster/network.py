@@ -12,16 +12,17 @@ from accel_cluster.commands import run
 from accel_cluster.settings import GATEWAY, Settings
 
 BRIDGE = "nodes"
+FOLDER = Path("/run/netns")  # where `ip netns` keeps names
 
 
 def path(settings: Settings) -> Path:
     """Return the file that stands for the namespace."""
-    return Path("/run/netns") / settings.netns
+    return FOLDER / settings.netns
 
 
 def exists(settings: Settings) -> bool:
     """Return whether a network namespace of that name is there, whoever made it."""
-    return str(path(settings)) in Path("/proc/self/mounts").read_text().split()
+    return _is_mounted(path(settings))
 
 
 def inside(settings: Settings) -> list[str]:
@@ -52,11 +53,22 @@ def ensure(settings: Settings) -> None:
     run([*enter, "sh", "-c", f"if [ -e {bridge_filter} ]; then echo 0 > {bridge_filter}; fi"])
 
 
-def remove(settings: Settings) -> None:
-    """Remove the namespace; what is in it goes when its last process has gone."""
+def remove(settings: Settings, *, folder_too: bool) -> None:
+    """Remove the namespace; what is in it goes when its last process has gone.
+
+    `folder_too`: also the mount that `ip netns` made of the names' folder, if no other name is in it.
+    """
     if exists(settings):
         run(["ip", "netns", "delete", settings.netns])
     path(settings).unlink(missing_ok=True)
+    if folder_too and FOLDER.is_dir() and not list(FOLDER.iterdir()):
+        while _is_mounted(FOLDER):
+            run(["umount", FOLDER])
+
+
+def _is_mounted(place: Path) -> bool:
+    """Return whether something is mounted on `place`, also if it is a part of the same file system."""
+    return str(place) in (line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines())
 
 
 def taken_ports(ports: Iterable[int]) -> list[int]:

@@ -5,6 +5,7 @@ Every path in the node's configuration lies below /var/lib/accel, /var/lib/… o
 
 import json
 import os
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,8 @@ def _kubelet_configuration(settings: Settings, node: Node) -> dict[str, Any]:
         "serializeImagePulls": False,
         "maxParallelImagePulls": 3,
         "nodeStatusUpdateFrequency": "5s",
-        "nodeStatusReportFrequency": "1m",
+        "nodeStatusReportFrequency": "5s",
+        "maxOpenFiles": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         "registryPullQPS": 0,
         "eventRecordQPS": 0,
         "shutdownGracePeriod": "0s",
