@@ -1,4 +1,4 @@
-"""Run by a test in a process of its own: what TensorFlow makes of the cases, as one .npz on the path given."""
+"""What TensorFlow makes of the cases: run by a test in a process of its own, writes one .npz."""
 
 import json
 import sys

@@ -11,7 +11,7 @@ JPEGs go through libjpeg-turbo with its fast integer DCT: TensorFlow's default, 
 import io
 
 import numpy as np
-import simplejpeg  # type: ignore[import-untyped]  # its stubs are not marked
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import PngImagePlugin
 
@@ -59,8 +59,12 @@ def _jpeg(data: bytes, channels: int, max_pixels: int) -> NDArray[np.uint8]:
             pixels = _from_cmyk(_decode_jpeg(data, "CMYK"))
             return pixels if channels == 3 else _luma(pixels)
         return _decode_jpeg(data, "RGB" if channels == 3 else "GRAY")
-    except ValueError as error:
-        raise InvalidInput(f"the JPEG is truncated or corrupt: {error}") from error
+    except InvalidInput:
+        raise
+    except KeyError as error:  # simplejpeg's way of saying that it found no components
+        raise InvalidInput("the JPEG is truncated or corrupt: its header is incomplete") from error
+    except Exception as error:  # a header made for harm provokes more than ValueError
+        raise InvalidInput(f"the JPEG is truncated or corrupt: {error or type(error).__name__}") from error
 
 
 def _decode_jpeg(data: bytes, space: str) -> NDArray[np.uint8]:
