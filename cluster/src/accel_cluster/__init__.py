@@ -1,6 +1,7 @@
 """A throw-away Kubernetes cluster for tests: real nodes, real kubelets, gone without a trace.
 
-`Cluster` is what tests use; `python -m accel_cluster` is the same for a shell. Nothing here knows the product.
+`Cluster` is what tests use; `python -m accel_cluster` is the same for a shell. Nothing here knows the
+product.
 """
 
 from accel_cluster.cluster import Cluster

@@ -1,4 +1,6 @@
-"""The API server as far as this package needs it: over the standard library, with the kubeconfig's own credentials."""
+"""The API server as far as this package needs it: over the standard library, with the kubeconfig's own
+credentials.
+"""
 
 import base64
 import contextlib

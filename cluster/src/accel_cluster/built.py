@@ -1,8 +1,8 @@
-"""The cluster that this package builds itself, where there is no container engine: `up`, `down` and all between.
+"""The cluster that this package builds itself, where there is no container engine: `up`, `down`, all between.
 
-Every step of `up` looks at what is there and does what is missing, so it resumes, repairs and repeats. `down` relies on
-no bookkeeping beyond the cluster's name: what is in its cgroup, its network namespace or its state folder is its own,
-because `up` refuses to begin where one of these exists and is not.
+Every step of `up` looks at what is there and does what is missing, so it resumes, repairs and repeats. `down`
+relies on no bookkeeping beyond the cluster's name: what is in its cgroup, its network namespace or its state
+folder is its own, because `up` refuses to begin where one of these exists and is not.
 """
 
 import contextlib
@@ -218,7 +218,7 @@ class Built(Provider):
         return Api(self.kubeconfig)
 
     def _start_node(self, node: Node, binaries: Binaries, pki: Pki) -> bool:
-        """Start a node that does not run, and return whether it had to be: its files stay as they are if not."""
+        """Start a node that does not run, and return whether it had to be; a running one keeps its files."""
         machine = nodes.machine(self.settings, node)
         if machine.pid() is not None:
             return False
@@ -242,7 +242,7 @@ class Built(Provider):
                         return
                 if time.monotonic() > deadline:
                     raise Failed(
-                        f"{what}: not within {READY_S:.0f} s. `python -m accel_cluster status` shows the parts, "
+                        f"{what}: not within {READY_S:.0f} s. `python -m accel_cluster status` shows parts, "
                         f"{self.settings.state}/machines/*/log/ holds their logs; `up` tries again"
                     )
                 time.sleep(POLL_S)
@@ -264,7 +264,7 @@ class Built(Provider):
 
 
 def _recorded(wanted: Settings) -> Settings | None:
-    """Return the settings of the cluster of that name that exists, which may have other ports than wanted now."""
+    """Return the settings of the cluster of that name that exists; its ports may not be those wanted."""
     try:
         known = json.loads((wanted.state / "cluster.json").read_text())
     except (OSError, ValueError):

@@ -1,8 +1,9 @@
 """The cluster's cgroups: what limits its pods, and the proof of which processes are the cluster's.
 
-Every process of the cluster starts in, or is born into, a cgroup below one that carries the cluster's name. The kernel
-keeps that book, so whatever is killed, orphaned or renamed, `members` finds exactly the cluster's processes.
-Version 1, version 2 and the hybrid of both are handled alike: "in every hierarchy that is mounted".
+Every process of the cluster starts in, or is born into, a cgroup below one that carries the cluster's name.
+The kernel keeps that book, so whatever is killed, orphaned or renamed, `members` finds exactly the cluster's
+processes. Version 1, version 2 and the hybrid of both are handled alike: "in every hierarchy that is
+mounted".
 """
 
 import contextlib
@@ -66,8 +67,9 @@ def kill(name: str, timeout: float = 30) -> None:
         if time.monotonic() > deadline:
             raise Failed(f"processes of the cluster that SIGKILL does not end: {sorted(pids)}")
         for pid in pids:
-            # Reading and killing are two steps. What joined the cgroup can only have been started by the cluster, and
-            # a pid that is reused within this millisecond would have to be: pids are handed out in a circle.
+            # Reading and killing are two steps. What joined the cgroup can only have been started by the
+            # cluster, and a pid that is reused within this millisecond would have to be: pids are handed out
+            # in a circle.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)

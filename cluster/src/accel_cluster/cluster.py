@@ -14,7 +14,7 @@ from accel_cluster.provider import Provider
 
 
 def choose() -> Provider:
-    """Return the provider: the user's kubeconfig if named, kind where Docker answers, else the built cluster."""
+    """Return the provider: a named kubeconfig, kind where Docker answers, else the built cluster."""
     wanted = settings.from_environment()
     if named := os.environ.get("ACCEL_KUBECONFIG"):
         return External(Path(named))
@@ -59,7 +59,7 @@ class Cluster:
 
     @property
     def registry(self) -> str | None:
-        """host:port of the plain-HTTP registry that nodes and pods reach; None where images are loaded into nodes."""
+        """host:port of the plain-HTTP registry that nodes and pods reach; None where there is none."""
         return self.provider.registry
 
     def up(self) -> None:
@@ -91,7 +91,7 @@ class Cluster:
         return subprocess.run(self.provider.enter(node, argv), check=False).returncode
 
     def push(self, source: Path, name: str) -> str:
-        """Push an OCI archive, OCI layout folder or Docker archive as `name:tag`; return what pods call it."""
+        """Push an OCI archive, OCI layout folder or Docker archive as `name:tag`; return its reference."""
         return self.provider.push(source, name)
 
     def run(self, *arguments: str, stdin: str | None = None, timeout: float | None = 120) -> str:
@@ -101,7 +101,7 @@ class Cluster:
         )
 
     def pytest_options(self) -> list[str]:
-        """Return the options that make pytest-kind attach to this cluster instead of making one of its own."""
+        """Return the options that make pytest-kind attach to this cluster instead of making one."""
         shim = settings.cache() / "kind-shim"
         source = Path(__file__).with_name("kind-shim")
         if not shim.exists() or shim.read_bytes() != source.read_bytes():

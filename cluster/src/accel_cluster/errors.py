@@ -6,7 +6,7 @@ class ClusterError(Exception):
 
 
 class Refused(ClusterError):
-    """A person must act: something that is not the cluster's stands in its way, or a request makes no sense."""
+    """A person must act: what is not the cluster's is in its way, or a request makes no sense."""
 
 
 class Failed(ClusterError):

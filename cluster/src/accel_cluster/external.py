@@ -12,7 +12,9 @@ from accel_cluster.provider import Provider
 
 
 class External(Provider):
-    """Whatever the kubeconfig leads to. Images are pushed to ACCEL_REGISTRY, which its nodes must be able to pull."""
+    """Whatever the kubeconfig leads to. Images are pushed to ACCEL_REGISTRY, which its nodes must be able to
+    pull.
+    """
 
     name = "external"
 

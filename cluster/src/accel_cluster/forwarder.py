@@ -1,8 +1,9 @@
 """Makes ports of the cluster reachable on the host's 127.0.0.1.
 
-Runs in the cluster's network namespace and is handed the host's as file descriptor 9: it opens its listening sockets
-over there, comes back, and connects on this side. Each argument is `PORT=ADDRESS:PORT[,ADDRESS:PORT…]`; of several
-targets the first that answers is taken, so a NodePort outlives the death of a node.
+Runs in the cluster's network namespace and is handed the host's as file descriptor 9: it opens its listening
+sockets over there, comes back, and connects on this side. Each argument is
+`PORT=ADDRESS:PORT[,ADDRESS:PORT…]`; of several targets the first that answers is taken, so a NodePort
+outlives the death of a node.
 """
 
 import asyncio
@@ -51,7 +52,7 @@ class Forward:
         self.targets = targets
 
     async def serve(self, near: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
-        """Join one accepted connection with the first target that answers, until both directions have ended."""
+        """Join a connection with the first target that answers, until both directions have ended."""
         opened = await self._connect()
         if opened is None:
             near_out.transport.abort()  # a reset: the caller sees a refused service, not an empty answer

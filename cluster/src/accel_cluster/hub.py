@@ -1,4 +1,6 @@
-"""The hub: the machine that runs the control plane, the image registry and the forwarder, in the cluster's network."""
+"""The hub: the machine that runs the control plane, the image registry and the forwarder, in the cluster's
+network.
+"""
 
 import sys
 from collections.abc import Iterable
@@ -95,8 +97,8 @@ def _apiserver(settings: Settings, pki: Pki) -> Iterable[str]:
         f"service-account-signing-key-file={pki.service_account_key}",
         "authorization-mode=Node,RBAC",
         "enable-admission-plugins=NodeRestriction",
-        "enable-aggregator-routing=true",  # this network has no kube-proxy: webhooks are called by their pods' addresses
-        "default-not-ready-toleration-seconds=60",  # pods leave a dead node sooner than after the usual 5 minutes
+        "enable-aggregator-routing=true",  # no kube-proxy here: webhooks are called by their pods' addresses
+        "default-not-ready-toleration-seconds=60",  # pods leave a dead node after 1 minute, not 5
         "default-unreachable-toleration-seconds=60",
         "allow-privileged=true",
         "profiling=false",

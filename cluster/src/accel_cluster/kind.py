@@ -1,4 +1,6 @@
-"""kind, where a Docker daemon answers. Kept short on purpose: the project's own tests cannot run it (docs/cluster.md)."""
+"""kind, where a Docker daemon answers. Kept short on purpose: the project's own tests cannot run it
+(docs/cluster.md).
+"""
 
 import json
 import shutil

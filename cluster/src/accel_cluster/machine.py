@@ -1,7 +1,7 @@
 """Machines: groups of processes in namespaces of their own that start, die and start again as computers do.
 
-Every node is one, and so is the hub, which runs the control plane in the cluster's network. A machine lives as long as
-its process 1 (`machine_init`): whoever kills that kills the machine.
+Every node is one, and so is the hub, which runs the control plane in the cluster's network. A machine lives
+as long as its process 1 (`machine_init`): whoever kills that kills the machine.
 """
 
 import json
@@ -136,7 +136,7 @@ class Machine:
         self.record.unlink(missing_ok=True)
         if cgroups.exists(self.cgroup):
             cgroups.kill(self.cgroup)
-            cgroups.remove(self.cgroup)  # its pods' too, as after a boot: the kubelet would look for their containers
+            cgroups.remove(self.cgroup)  # its pods' too: the kubelet would look for their containers
 
     def enter(self, argv: Sequence[str]) -> list[str]:
         """Return the words that run `argv` on the machine."""

@@ -1,8 +1,9 @@
-"""Process 1 of a machine: makes its namespaces, then starts its services, keeps them running and buries orphans.
+"""Process 1 of a machine: makes its namespaces, starts its services, keeps them running, buries orphans.
 
-Runs as a script of its own, with nothing but the standard library and everything imported before the file system
-changes under it: `python -I machine_init.py SPEC` enters the cluster's network and cgroup and becomes `unshare`, which
-runs `python -I machine_init.py SPEC --init` as process 1 of the new namespaces. SPEC is a `machine.Spec` as JSON.
+Runs as a script of its own, with nothing but the standard library and everything imported before the file
+system changes under it: `python -I machine_init.py SPEC` enters the cluster's network and cgroup and becomes
+`unshare`, which runs `python -I machine_init.py SPEC --init` as process 1 of the new namespaces. SPEC is a
+`machine.Spec` as JSON.
 """
 
 import contextlib
@@ -65,7 +66,8 @@ def connect(interface: dict[str, str], netns: str) -> None:
     """Give this machine its `eth0`: one end of a cable whose other end is in the cluster's bridge."""
     outside = ["nsenter", f"--net={netns}", "ip", "link"]
     cable = interface["cable"]
-    # "netns 1": the kernel takes the number in the asking program's process namespace, where this process is 1.
+    # "netns 1": the kernel takes the number in the asking program's process namespace, where this process is
+    # 1.
     for _ in range(100):  # the kernel takes the cable of a machine that was just killed away a little later
         made = subprocess.run(
             [*outside, "add", cable, "type", "veth", "peer", "name", "eth0", "netns", "1"],
@@ -89,7 +91,7 @@ def connect(interface: dict[str, str], netns: str) -> None:
 
 
 def own_files(spec: dict[str, Any]) -> None:
-    """Give this machine its own /var, /tmp, /run and name files; the rest of the tree is the host's, read-only."""
+    """Give this machine its own /var, /tmp, /run and name files; the rest is the host's, read-only."""
     var = Path(spec["var"])
     for source, target in spec["binds"]:
         (var / target).mkdir(parents=True, exist_ok=True)
@@ -114,7 +116,7 @@ def own_files(spec: dict[str, Any]) -> None:
 
 
 def pretend(name: str, value: str) -> None:
-    """Show `value` for a kernel setting that is the whole host's: the kubelet would otherwise change it there."""
+    """Show `value` for a setting of the whole host's kernel: the kubelet would otherwise change it there."""
     place = Path("/proc/sys") / name
     if place.exists():
         own = Path("/run/sysctl") / name.replace("/", ".")
@@ -154,7 +156,7 @@ class Service:
             self.ended(-1)
 
     def ended(self, status: int) -> None:
-        """Note that the program ended, and when it is due again: at once if it was stable, else ever later."""
+        """Note the end, and when it is due again: at once if it was stable, else ever later."""
         now = time.monotonic()
         self.pid = 0
         self.delay = FIRST_DELAY_S if now - self.started > STABLE_S else min(self.delay * 2, LAST_DELAY_S)

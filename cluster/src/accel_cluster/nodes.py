@@ -1,6 +1,7 @@
 """What a node runs and is configured with: containerd, kubelet, kube-proxy, pod networking.
 
-Every path in the node's configuration lies below /var/lib/accel, /var/lib/… or /run as the node sees them: its own.
+Every path in the node's configuration lies below /var/lib/accel, /var/lib/… or /run as the node sees them:
+its own.
 """
 
 import json
@@ -129,10 +130,10 @@ def _configuration(settings: Settings, node: Node, pki: Pki, etc: Path) -> Mappi
 
 
 def reserved(node: Node, cpus: int, memory: int) -> tuple[int, int]:
-    """Return (millicores, bytes) to take off the machine's so that all nodes together have what the machine has.
+    """Return (millicores, bytes) to take off the machine's: all nodes together have what the machine has.
 
-    Every kubelet sees the whole machine. Memory adds up exactly; processor time, which can be shared, is sold a bit
-    more than once where that is the only way for a worker to have a core and a quarter.
+    Every kubelet sees the whole machine. Memory adds up exactly; processor time, which can be shared, is sold
+    a bit more than once where that is the only way for a worker to have a core and a quarter.
     """
     own = int(memory * CONTROL_PLANE_SHARE)
     if node.control_plane:
@@ -199,7 +200,8 @@ def _proxy_configuration(node: Node) -> dict[str, Any]:
 
 
 def _pod_network(node: Node) -> dict[str, Any]:
-    # `ptp` routes every packet, also between two pods of a node: kube-proxy's rules see them without br_netfilter.
+    # `ptp` routes every packet, also between two pods of a node: kube-proxy's rules see them without
+    # br_netfilter.
     return {
         "cniVersion": "1.0.0",
         "name": "pods",
@@ -209,7 +211,7 @@ def _pod_network(node: Node) -> dict[str, Any]:
                 "ipMasq": False,
                 "ipam": {
                     "type": "host-local",
-                    "dataDir": "/run/cni-addresses",  # a tmpfs: a node that was killed leaves no address taken
+                    "dataDir": "/run/cni-addresses",  # a tmpfs: a killed node leaves no address taken
                     "ranges": [[{"subnet": node.pod_network}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },

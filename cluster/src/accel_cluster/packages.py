@@ -1,6 +1,7 @@
 """Debian packages: what the cluster takes from the distribution, installed when missing.
 
-Installing a daemon's package must not start the daemon, so a `policy-rc.d` forbids it for as long as apt runs.
+Installing a daemon's package must not start the daemon, so a `policy-rc.d` forbids it for as long as apt
+runs.
 """
 
 import contextlib
@@ -61,7 +62,9 @@ def installed(name: str) -> bool:
 
 @contextlib.contextmanager
 def no_services() -> Iterator[None]:
-    """Keep package scripts from starting services; a policy that is already there is the machine's own and stays."""
+    """Keep package scripts from starting services; a policy that is already there is the machine's own and
+    stays.
+    """
     mine = not POLICY.exists() or POLICY.read_text(errors="replace") == FORBID  # left by one that was killed
     if mine:
         POLICY.write_text(FORBID)

@@ -1,6 +1,7 @@
-"""Certificates and kubeconfigs, made with openssl: Python's standard library can check certificates but not sign them.
+"""Certificates and kubeconfigs, made with openssl: Python's standard library checks but does not sign.
 
-One authority signs everything; keys are P-256, because they are made in milliseconds. A file that exists is kept.
+One authority signs everything; keys are P-256, because they are made in milliseconds. A file that exists is
+kept.
 """
 
 import base64
@@ -64,8 +65,23 @@ class Pki:
             + (f"subjectAltName={alternatives}\n" if alternatives else "")
         )
         run(["openssl", "req", "-new", "-key", key, "-subj", subject, "-out", request])
-        authority: list[str | Path] = ["-CA", self.ca, "-CAkey", self.folder / "ca.key", "-CAcreateserial", "-days", DAYS]
-        run(["openssl", "x509", "-req", "-in", request, *authority, "-extfile", extensions, "-out", partial])
+        by: list[str | Path] = ["-CA", self.ca, "-CAkey", self.folder / "ca.key", "-CAcreateserial"]
+        run(
+            [
+                "openssl",
+                "x509",
+                "-req",
+                "-in",
+                request,
+                *by,
+                "-days",
+                DAYS,
+                "-extfile",
+                extensions,
+                "-out",
+                partial,
+            ]
+        )
         request.unlink()
         extensions.unlink()
         partial.rename(crt)  # last: what exists is whole

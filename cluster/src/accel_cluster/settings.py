@@ -89,7 +89,9 @@ class Settings:
 
     @property
     def state(self) -> Path:
-        """Where everything of this cluster lies. Short, because Unix socket paths end at 107 bytes; not a tmpfs."""
+        """Where everything of this cluster lies. Short, because Unix socket paths end at 107 bytes; not a
+        tmpfs.
+        """
         return Path("/var/lib/accel-cluster") / self.name
 
     @property

@@ -1,7 +1,8 @@
 """The binaries, built from public Go modules with a Go toolchain that comes from a Python package.
 
-Nothing is expected of the machine but Python and the package proxies that its Go and pip are set up for. Each group of
-binaries lies in the cache under a key of everything that decides its content, so a change builds what it touches.
+Nothing is expected of the machine but Python and the package proxies that its Go and pip are set up for. Each
+group of binaries lies in the cache under a key of everything that decides its content, so a change builds
+what it touches.
 """
 
 import contextlib
@@ -51,7 +52,9 @@ CONTAINERD = "github.com/containerd/containerd/v2/cmd"
 
 @dataclass(frozen=True)
 class Build:
-    """One `go build`: `packages` of the module in SOURCES/`module`; `aliases` are further names of the one result."""
+    """One `go build`: `packages` of the module in SOURCES/`module`; `aliases` are further names of the one
+    result.
+    """
 
     module: str
     title: str

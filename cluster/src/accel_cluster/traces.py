@@ -1,4 +1,6 @@
-"""What a cluster could leave on the host, as sets of lines that can be compared: before `up`, and after `down`."""
+"""What a cluster could leave on the host, as sets of lines that can be compared: before `up`, and after
+`down`.
+"""
 
 import shutil
 from pathlib import Path
@@ -39,7 +41,9 @@ def take() -> Traces:
 
 
 def difference(before: Traces, after: Traces) -> Traces:
-    """Return the lines that are in `after` and were not in `before`, by what they describe; empty where none is."""
+    """Return the lines that are in `after` and were not in `before`, by what they describe; empty where none
+    is.
+    """
     added = {what: sorted(set(after[what]) - set(before.get(what, []))) for what in after}
     return {what: lines for what, lines in added.items() if lines}
 
