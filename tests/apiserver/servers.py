@@ -78,7 +78,8 @@ def start(folder: Path, programs: Path) -> Server:
     etcd_program = shutil.which("etcd")
     assert etcd_program, "install etcd (apt-get install etcd-server)"
     client, peer, port = free_port(), free_port(), free_port()
-    etcd = subprocess.Popen(
+    etcd = _spawn(
+        folder / "etcd.log",
         [
             etcd_program,
             f"--data-dir={folder / 'etcd'}",
@@ -88,8 +89,6 @@ def start(folder: Path, programs: Path) -> Server:
             "--unsafe-no-fsync",
             "--log-level=warn",
         ],
-        stdout=(folder / "etcd.log").open("wb"),
-        stderr=subprocess.STDOUT,
     )
     key = folder / "sa.key"
     subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
@@ -97,7 +96,8 @@ def start(folder: Path, programs: Path) -> Server:
         f'{ADMIN},admin,admin-uid,"system:masters"\n'
         f'{OPERATOR},{ACCOUNT},operator-uid,"system:serviceaccounts,system:authenticated"\n'
     )
-    api = subprocess.Popen(
+    api = _spawn(
+        folder / "apiserver.log",
         [
             str(programs / "kube-apiserver"),
             f"--etcd-servers=http://127.0.0.1:{client}",
@@ -115,12 +115,15 @@ def start(folder: Path, programs: Path) -> Server:
             "--watch-cache=true",
             "--profiling=false",
         ],
-        stdout=(folder / "apiserver.log").open("wb"),
-        stderr=subprocess.STDOUT,
     )
     server = Server(folder, port, etcd, api, programs / "kubectl")
     _wait(server)
     return server
+
+
+def _spawn(log: Path, command: list[str]) -> subprocess.Popen[bytes]:
+    with log.open("wb") as output:
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
 
 def _wait(server: Server) -> None:

@@ -89,7 +89,13 @@ class Kubelet:
         if reason:
             for kind in ("FailureTarget", "Failed"):
                 conditions.append(
-                    {"type": kind, "status": "True", "reason": reason, "message": reason, "lastTransitionTime": moment}
+                    {
+                        "type": kind,
+                        "status": "True",
+                        "reason": reason,
+                        "message": reason,
+                        "lastTransitionTime": moment,
+                    }
                 )
             status |= {"failed": 1}
         else:
@@ -107,7 +113,11 @@ class Kubelet:
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
-                "metadata": {"name": name, "namespace": meta["namespace"], "labels": template["metadata"]["labels"]},
+                "metadata": {
+                    "name": name,
+                    "namespace": meta["namespace"],
+                    "labels": template["metadata"]["labels"],
+                },
                 "spec": {**template["spec"], **({"nodeName": node} if node else {})},
             }
         )
@@ -152,7 +162,9 @@ class Kubelet:
                 "conditions": [{"type": "Ready", "status": "True", "reason": "x", "message": "x"}],
             },
         )
-        await self.cluster.create({"apiVersion": "accel.dev/v1alpha1", "kind": "FpgaNode", "metadata": {"name": name}})
+        await self.cluster.create(
+            {"apiVersion": "accel.dev/v1alpha1", "kind": "FpgaNode", "metadata": {"name": name}}
+        )
         await self.devices(name, {f"fpga{number}": None for number in range(devices)})
 
     async def devices(self, node: str, holders: dict[str, Object | None]) -> None:
@@ -179,7 +191,13 @@ def ended(message: Object, code: int = 0) -> Object:
 
 def pushed(version: int, digest: str = DIGEST, **more: Any) -> Object:
     """Return the push container's result."""
-    entry = {"version": version, "digest": digest, "sourceSha256": "b" * 64, "createdTime": now(), "sizeBytes": 10}
+    entry = {
+        "version": version,
+        "digest": digest,
+        "sourceSha256": "b" * 64,
+        "createdTime": now(),
+        "sizeBytes": 10,
+    }
     return {
         "schema": "accel.dev/job-result/v1",
         "step": "push",

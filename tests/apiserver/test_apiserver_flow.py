@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from conftest import Operator, World
 from simulated import Kubelet, built, ended, failed, pushed
+from world import World
 
 pytestmark = pytest.mark.usefixtures("operator")
 Object = dict[str, Any]

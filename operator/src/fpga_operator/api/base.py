@@ -40,8 +40,18 @@ Time = Annotated[
     str, StringConstraints(max_length=64), WithJsonSchema({"type": "string", "format": "date-time"})
 ]
 Tags = Annotated[
-    dict[Annotated[str, StringConstraints(max_length=63)], Annotated[str, StringConstraints(max_length=256)]],
-    Field(max_length=32),
+    dict[str, Annotated[str, StringConstraints(max_length=256)]],
+    Field(
+        max_length=32,
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                {
+                    "rule": "self.all(key, key.size() <= 63)",
+                    "message": "a key has at most 63 characters: shorten it",
+                }
+            ]
+        },
+    ),
 ]
 Quantity = Annotated[
     str | int,

@@ -20,6 +20,7 @@ _REFUSED = {
     "uniqueItems",
     "const",
     "$ref",
+    "propertyNames",
 }
 
 

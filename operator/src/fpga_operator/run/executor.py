@@ -201,7 +201,7 @@ class Executor:
         manifest = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{owner.name[:50]}.", "namespace": owner.namespace},
+            "metadata": {"generateName": f"{owner.name[:50]}-", "namespace": owner.namespace},
             "eventTime": now,
             "type": event.type,
             "reason": event.reason,

@@ -78,17 +78,16 @@ def register(registry: kopf.OperatorRegistry, engine: Engine) -> None:
         return f"{engine.queue.depth()} keys wait"
 
 
-def _body(event: Any, kind: str) -> Manifest:
-    body: Manifest = dict(event["object"])
+def _body(raw: Any, kind: str) -> Manifest:
+    body: Manifest = dict(raw)
     body["kind"] = kind  # list items carry neither kind nor apiVersion
     body["apiVersion"] = RESOURCES[kind].api_version
     return body
 
 
 def _indexer(engine: Engine, kind: str) -> Any:
-    async def index(event: Any, **_: Any) -> None:
-        if event["type"] != "DELETED":
-            engine.learn(_body(event, kind))
+    async def index(body: Any, **_: Any) -> None:
+        engine.learn(_body(body, kind))
 
     return index
 
@@ -96,9 +95,9 @@ def _indexer(engine: Engine, kind: str) -> Any:
 def _handler(engine: Engine, kind: str) -> Any:
     async def handle(event: Any, **_: Any) -> None:
         if event["type"] == "DELETED":
-            engine.gone(_body(event, kind))
+            engine.gone(_body(event["object"], kind))
         else:
-            engine.seen(_body(event, kind))
+            engine.seen(_body(event["object"], kind))
 
     return handle
 
