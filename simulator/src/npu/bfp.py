@@ -1,7 +1,8 @@
 """Block floating point: numbers that share one exponent, as ARITHMETIC.md section 1 defines them.
 
-A block of `box` numbers has the exponent E; each number is q * 2**(E - (m - 1)) with a whole q, |q| <= 2**m - 1.
-Nothing here knows of channels or layers: the last axis is cut into blocks, a short last block counts as padded by zeros.
+A block of `box` numbers has the exponent E; each number is q * 2**(E - (m - 1)) with a whole q, |q| <= 2**m -
+1. Nothing here knows of channels or layers: the last axis is cut into blocks, a short last block counts as
+padded by zeros.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ Int8 = NDArray[np.int8]
 
 
 class Rounding(Enum):
+    """How a number becomes a whole mantissa. Truncation is towards zero."""
+
     NEAREST_EVEN = 0
     TRUNCATE = 1
 
@@ -43,14 +46,17 @@ class Preset:
 
     @property
     def exponent_min(self) -> int:
+        """Blocks of smaller numbers denormalise."""
         return -16 if self.exponent_bits == 5 else -126
 
     @property
     def exponent_max(self) -> int:
+        """Blocks of larger numbers clamp their mantissas."""
         return 15 if self.exponent_bits == 5 else 127
 
     @property
     def mantissa_max(self) -> int:
+        """The largest whole mantissa; the smallest is its negative."""
         return int(2**self.mantissa_bits) - 1
 
     def bits(self, numbers: int) -> int:
@@ -81,7 +87,7 @@ def preset(name: str) -> Preset:
 
 
 class Quantised(NamedTuple):
-    """Mantissas shaped as the input (whole numbers in float32) and one exponent per block of its last axis."""
+    """Mantissas shaped as the input (whole numbers in float32), one exponent per block of its last axis."""
 
     mantissas: Float32
     exponents: NDArray[np.int32]
@@ -111,14 +117,14 @@ def quantise(x: Float32, form: Preset, rounding: Rounding = Rounding.NEAREST_EVE
 
 
 def _power_of_two(exponents: NDArray[np.int32]) -> Float32:
-    """2.0**exponents, built from the bits; for -126 <= exponent <= 127, and 2**-127 as the subnormal it is."""
+    """2.0**exponents, built from the bits, for exponents from -126 to 127, and the subnormal 2**-127."""
     normal = np.maximum(exponents, -126)
     power = ((normal + 127) << 23).astype(np.int32).view(np.float32)
     return np.where(exponents < -126, np.float32(2.0**-127), power)
 
 
 def _spread(per_block: Float32, box: int, length: int) -> Float32:
-    """Repeat one number per block over the numbers of its block, without a copy where one block covers all."""
+    """Repeat one number per block over the numbers of its block; no copy where one block covers all."""
     if per_block.shape[-1] == 1:
         return per_block
     return np.repeat(per_block, box, axis=-1)[..., :length]

@@ -1,7 +1,9 @@
-"""Chains and the tensors between them: what a program says the device does, without weights and without bytes.
+"""Chains and the tensors between them: what a program says the device does, without weights and without
+bytes.
 
-A chain is one pass through the machine for all positions of a layer: read vectors, multiply by a matrix (a real one,
-or the identity), then the float16 stage, then write. Geometry follows from the tensors that a chain joins.
+A chain is one pass through the machine for all positions of a layer: read vectors, multiply by a matrix (a
+real one, or the identity), then the float16 stage, then write. Geometry follows from the tensors that a chain
+joins.
 """
 
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from enum import Enum, IntFlag
 
 from npu.bfp import Accumulation
 
-__all__ = ["EXPANDER_KERNEL", "NATIVE_DIM", "Chain", "Kind", "Files", "Need", "Stage", "Tensor", "blocks"]
+__all__ = ["EXPANDER_KERNEL", "NATIVE_DIM", "Chain", "Files", "Kind", "Need", "Stage", "Tensor", "blocks"]
 
 NATIVE_DIM = 128  # numbers in a native vector; a parameter of the compiler from a later release on
 EXPANDER_KERNEL = 7  # the image unit always cuts 7 x 7 windows
@@ -37,7 +39,9 @@ class Stage(IntFlag):
 
 
 class Files(IntFlag):
-    """Where a tensor is kept: block floating point for the matrix unit, float16 for residuals and right operands."""
+    """Where a tensor is kept: block floating point for the matrix unit, float16 for residuals and right
+    operands.
+    """
 
     NONE = 0
     MATRIX = 1  # MvmInitialVrf
@@ -47,7 +51,7 @@ class Files(IntFlag):
 
 @dataclass(frozen=True)
 class Tensor:
-    """Height, width and channels, and the first register in each file (meaningless where `files` lacks it)."""
+    """Height, width, channels, and the first register in each file (meaningless where `files` lacks it)."""
 
     height: int
     width: int
@@ -58,10 +62,12 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
         return self.height, self.width, self.channels
 
     @property
     def positions(self) -> int:
+        """Pixels."""
         return self.height * self.width
 
     @property
@@ -71,12 +77,13 @@ class Tensor:
 
     @property
     def vectors(self) -> int:
+        """Native vectors of the whole tensor."""
         return self.positions * self.depth
 
 
 @dataclass(frozen=True)
 class Chain:
-    """One layer. `source`, `residual` and `target` are indices of tensors; tensor 0 is the program's input."""
+    """One layer. `source`, `residual`, `target` are indices of tensors; tensor 0 is the program's input."""
 
     kind: Kind
     accumulation: Accumulation
@@ -88,6 +95,7 @@ class Chain:
     source: int
     target: int
     residual: int | None = None
+    residual_stride: tuple[int, int] = (1, 1)  # a short cut may skip rows and columns
     group: int = 0  # chains of one group run row by row together
 
     @property

@@ -26,7 +26,7 @@ class UnsupportedModel(CompileError):
 
 
 class NothingToOffload(CompileError):
-    """No part of the model can run on the device. `reasons` maps each operator to why it stays on the host."""
+    """No part of the model can run on the device. `reasons`: operator -> why it stays on the host."""
 
     def __init__(self, message: str, reasons: Mapping[str, str]) -> None:
         super().__init__(message)

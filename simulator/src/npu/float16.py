@@ -1,7 +1,8 @@
 """The float16 stage behind the matrix unit: every operation rounds once, to nearest even, subnormals kept.
 
-Arrays are float32 and hold float16 numbers. That is exact: float32 has more than twice float16's bits plus two, so
-computing in float32 and rounding to float16 equals rounding the true result once, for products and for sums.
+Arrays are float32 and hold float16 numbers. That is exact: float32 has more than twice float16's bits plus
+two, so computing in float32 and rounding to float16 equals rounding the true result once, for products and
+for sums.
 """
 
 import numpy as np
@@ -20,15 +21,17 @@ def round16(x: Float32) -> Float32:
 
 
 def multiply(x: Float32, y: Float32) -> Float32:
+    """X * y, rounded once."""
     return round16(x * y)
 
 
 def add(x: Float32, y: Float32) -> Float32:
+    """X + y, rounded once."""
     return round16(x + y)
 
 
 def relu(x: Float32) -> Float32:
-    """x where x > 0, else +0. Written as the rule: numpy's maximum(-0, 0) is not the same in all types."""
+    """X where x > 0, else +0. Written as the rule: numpy's maximum(-0, 0) is not the same in all types."""
     return np.where(x > 0, x, np.float32(0.0))
 
 

@@ -1,7 +1,9 @@
-"""The reference: computes a program literally, chain by chain, with numpy. Every other implementation must equal it.
+"""The reference: computes a program literally, chain by chain, with numpy. Every other implementation must
+equal it.
 
-Tensors between chains are float32 arrays [height, width, channels] of float16 numbers, as the float16 file holds them;
-quantising on reading is the same as on writing, because it depends on the numbers of one position only.
+Tensors between chains are float32 arrays [height, width, channels] of float16 numbers, as the float16 file
+holds them; quantising on reading is the same as on writing, because it depends on the numbers of one position
+only.
 """
 
 from collections.abc import Callable
@@ -24,7 +26,9 @@ Watcher = Callable[[int, Float32], None]
 
 @dataclass(frozen=True)
 class _Weights:
-    """One chain's numbers as values: matrix [ky, kx, in, out], scale and bias [out] (None where there is none)."""
+    """One chain's numbers as values: matrix [ky, kx, in, out], scale and bias [out] (None where there is
+    none).
+    """
 
     matrix: Float32 | None
     scale: Float32 | None
@@ -41,12 +45,14 @@ class Oracle:
     def run(self, x: NDArray[np.floating], watch: Watcher | None = None) -> Float32:
         """Compute one picture [height, width, channels]; returns float16 numbers as float32.
 
-        `watch` is called with each chain's index and result. Raises TensorError for a wrong shape or numbers that are
-        not finite.
+        `watch` is called with each chain's index and result. Raises TensorError for a wrong shape or numbers
+        that are not finite.
         """
         program = self.program
         tensors: dict[int, Float32] = {0: check_input(x, program.input_shape)}
-        last_use = {t: i for i, c in enumerate(program.chains) for t in (c.source, c.residual) if t is not None}
+        last_use = {
+            t: i for i, c in enumerate(program.chains) for t in (c.source, c.residual) if t is not None
+        }
         for index, chain in enumerate(program.chains):
             result = self._chain(index, chain, tensors)
             if watch is not None:
@@ -71,22 +77,24 @@ class Oracle:
         if weights.bias is not None:
             result = float16.add(result, weights.bias)
         if chain.residual is not None:
-            result = float16.add(result, tensors[chain.residual])
+            down, right = chain.residual_stride
+            result = float16.add(result, tensors[chain.residual][::down, ::right])
         return float16.relu(result) if Stage.RELU in chain.stage else result
 
     def _quantise(self, x: Float32) -> Quantised:
         return quantise(x, self.program.preset, self.program.rounding)
 
     def _through_identity(self, x: Float32) -> Float32:
-        """What comes out of the identity matrix: the quantised numbers, which float16 holds up to its range."""
+        """What comes out of the identity matrix: the quantised numbers, all of which float16 holds."""
         return float16.round16(self._quantise(x).values(self.program.preset))
 
     def _multiply(self, x: Float32, matrix: Float32, chain: Chain, source: Tensor, target: Tensor) -> Float32:
-        """The matrix unit: block products exactly, added in the order ky, kx, depth, then float32, then float16.
+        """The matrix unit: block products exactly, added in the order ky, kx, depth, then float32, then
+        float16.
 
-        A block's numbers are whole multiples of one power of two, and their products sum up to less than 2**24 of
-        those: a float32 matrix product over the block is exact in whatever order it adds. The additions *between*
-        blocks are not, and happen here one by one.
+        A block's numbers are whole multiples of one power of two, and their products sum up to less than
+        2**24 of those: a float32 matrix product over the block is exact in whatever order it adds. The
+        additions *between* blocks are not, and happen here one by one.
         """
         preset = self.program.preset
         if chain.kind is Kind.EXPAND:
@@ -187,7 +195,7 @@ def _taps(x: Float32, chain: Chain, source: Tensor, target: Tensor) -> NDArray[n
 
 
 def _expand(x: Float32, chain: Chain, source: Tensor, target: Tensor) -> Float32:
-    """The Expander: 7 x 7 x C windows, flattened in the order ky, kx, c, around the chain's smaller kernel."""
+    """The Expander: 7 x 7 x C windows, flattened as ky, kx, c, around the chain's smaller kernel."""
     margin = ((EXPANDER_KERNEL - chain.kernel[0]) // 2, (EXPANDER_KERNEL - chain.kernel[1]) // 2)
     before = (chain.pad[0] + margin[0], chain.pad[1] + margin[1])
     after = (

@@ -1,7 +1,8 @@
 """The compiled program: what a model's device part is, and its one spelling in bytes.
 
-The bytes hold canonical weights (int8 mantissas, int8 exponents, unpadded), so that a digest depends neither on the
-machine that compiled nor on the one that runs. `npu.reader` turns bytes back, and refuses anything off.
+The bytes hold canonical weights (int8 mantissas, int8 exponents, unpadded), so that a digest depends neither
+on the machine that compiled nor on the one that runs. `npu.reader` turns bytes back, and refuses anything
+off.
 """
 
 import hashlib
@@ -29,9 +30,9 @@ SECTION = struct.Struct("<4s4xQQ")  # tag, offset, size
 FORM = struct.Struct("<IHBBBB6x")  # native dim, box, exponent bits, mantissa bits, rounding, accumulation
 NEED = struct.Struct("<7I4x")
 TENSOR = struct.Struct("<6I8x")  # height, width, channels, files, matrix address, float16 address
-# kind, accumulation, stage, -, group, kernel, stride, dilation, pad, -, source, residual, target, -, first mantissa,
-# first exponent, first vector number, -
-CHAIN = struct.Struct("<BBBxHHHHHHHHH2xIII4xQQQ16x")
+# kind, accumulation, stage, -, group, kernel, stride, dilation, pad, residual stride, -, source, residual,
+# target, first mantissa, first exponent, first vector number, -
+CHAIN = struct.Struct("<BBBxHHHHHHHHHHH2xIIIQQQ32x")
 SECTIONS = (b"FORM", b"NEED", b"NAME", b"TENS", b"CHNS", b"WMAN", b"WEXP", b"VECS")
 
 
@@ -50,9 +51,9 @@ class WeightRange:
 class Program:
     """One input, one output, chains in the order of execution.
 
-    `tensors[0]` is the input and the last chain's target the output. `mantissas` and `exponents` are int8, chain after
-    chain in the order output channel, ky, kx, input channel (or block of them); `vectors` is float16: per chain its
-    scales, then its biases.
+    `tensors[0]` is the input and the last chain's target the output. `mantissas` and `exponents` are int8,
+    chain after chain in the order output channel, ky, kx, input channel (or block of them); `vectors` is
+    float16: per chain its scales, then its biases.
     """
 
     name: str
@@ -187,6 +188,7 @@ def _chain(chain: Chain, part: WeightRange) -> bytes:
         *chain.stride,
         *chain.dilation,
         *chain.pad,
+        *chain.residual_stride,
         chain.source,
         NO_TENSOR if chain.residual is None else chain.residual,
         chain.target,

@@ -1,7 +1,7 @@
 """Reading program bytes strictly: whatever a writer of this version would not have written is refused.
 
-A program may come from a stranger's image, so nothing is believed: sizes are checked before memory is taken, geometry
-and order of execution before anything runs.
+A program may come from a stranger's image, so nothing is believed: sizes are checked before memory is taken,
+geometry and order of execution before anything runs.
 """
 
 import hashlib
@@ -22,9 +22,11 @@ from npu.chain import (
     Need,
     Stage,
     Tensor,
+    blocks,
 )
 from npu.errors import ProgramError
 from npu.program import Program, WeightRange, weight_ranges
+from npu.registers import contradiction, need_of
 
 __all__ = ["read"]
 
@@ -32,6 +34,7 @@ MAX_SIDE = 65_535
 MAX_NUMBERS = 1 << 28  # in one tensor: a gigabyte of float32
 MAX_KERNEL = 64
 MAX_NAME = 4_096
+MAX_CHAINS = 2_048
 
 
 def read(data: bytes) -> Program:
@@ -39,10 +42,12 @@ def read(data: bytes) -> Program:
     sections = _sections(bytes(data))
     preset, rounding = _form(sections[b"FORM"])
     names = _names(sections[b"NAME"])
-    tensors = tuple(_tensor(index, raw) for index, raw in enumerate(_records(sections, b"TENS", layout.TENSOR)))
+    tensors = tuple(
+        _tensor(index, raw) for index, raw in enumerate(_records(sections, b"TENS", layout.TENSOR))
+    )
     raw_chains = _records(sections, b"CHNS", layout.CHAIN)
     chains = tuple(_chain(index, raw, len(tensors), preset) for index, raw in enumerate(raw_chains))
-    if not chains or len(names) != 2 + len(chains):
+    if len(chains) > MAX_CHAINS or len(names) != 2 + len(chains):
         _refuse(f"{len(chains)} chains and {len(names)} names do not go together")
     _check_order(chains, tensors)
     for index, chain in enumerate(chains):
@@ -134,7 +139,7 @@ def _form(content: bytes) -> tuple[Preset, Rounding]:
             preset.accumulation.value,
         ):
             return preset, Rounding(rounding)
-    _refuse(f"format box {box}, {exponent_bits}e, {mantissa_bits}m, accumulation {accumulation} is not in the table")
+    _refuse(f"box {box}, {exponent_bits}e, {mantissa_bits}m, accumulation {accumulation} is not in the table")
 
 
 def _names(content: bytes) -> tuple[str, ...]:
@@ -165,12 +170,14 @@ def _tensor(index: int, raw: tuple[int, ...]) -> Tensor:
 
 
 def _chain(index: int, raw: tuple[int, ...], tensors: int, preset: Preset) -> Chain:
-    kind, accumulation, stage, group, kh, kw, sh, sw, dh, dw, top, left, source, residual, target = raw[:15]
+    kind, accumulation, stage, group, kh, kw, sh, sw, dh, dw, top, left, rh, rw, source, residual, target = (
+        raw[:17]
+    )
     if kind not in {known.value for known in Kind} or stage > 15:
         _refuse(f"chain {index} is of an unknown kind")
     if accumulation != preset.accumulation.value:
         _refuse(f"chain {index}: accumulation {accumulation} is not allowed with {preset.name}")
-    if not (0 < kh <= MAX_KERNEL and 0 < kw <= MAX_KERNEL and min(sh, sw, dh, dw) > 0):
+    if not (0 < kh <= MAX_KERNEL and 0 < kw <= MAX_KERNEL and min(sh, sw, dh, dw, rh, rw) > 0):
         _refuse(f"chain {index} has the kernel {kh}x{kw}, stride {sh}x{sw}, dilation {dh}x{dw}")
     other = None if residual == layout.NO_TENSOR else residual
     if max(source, target, other or 0) >= tensors or (other is None) == (Stage.RESIDUAL in Stage(stage)):
@@ -186,6 +193,7 @@ def _chain(index: int, raw: tuple[int, ...], tensors: int, preset: Preset) -> Ch
         source,
         target,
         other,
+        (rh, rw),
         group,
     )
 
@@ -208,7 +216,9 @@ def _check_geometry(index: int, chain: Chain, tensors: tuple[Tensor, ...]) -> No
     for axis in (0, 1):
         if max(chain.pad[axis], after[axis]) >= chain.extent[axis] or after[axis] <= -chain.stride[axis]:
             _refuse(f"chain {index}: {source.shape} does not become {target.shape}")
-    if chain.residual is not None and tensors[chain.residual].shape != target.shape:
+    other = target if chain.residual is None else tensors[chain.residual]
+    rows, columns = (blocks(s, step) for s, step in zip(other.shape[:2], chain.residual_stride, strict=True))
+    if (rows, columns, other.channels) != target.shape:
         _refuse(f"chain {index} adds a tensor of another shape")
     if chain.kind in (Kind.IDENTITY, Kind.MAX_POOL) and source.channels != target.channels:
         _refuse(f"chain {index} changes the number of channels without weights")
@@ -237,11 +247,13 @@ def _check_sizes(sections: dict[bytes, bytes], last: WeightRange) -> None:
 def _check_numbers(program: Program) -> None:
     preset = program.preset
     if program.mantissas.size and (
-        int(program.mantissas.max()) > preset.mantissa_max or int(program.mantissas.min()) < -preset.mantissa_max
+        int(program.mantissas.max()) > preset.mantissa_max
+        or int(program.mantissas.min()) < -preset.mantissa_max
     ):
         _refuse(f"mantissas beyond {preset.mantissa_bits} bits")
     if program.exponents.size and (
-        int(program.exponents.max()) > preset.exponent_max or int(program.exponents.min()) < preset.exponent_min
+        int(program.exponents.max()) > preset.exponent_max
+        or int(program.exponents.min()) < preset.exponent_min
     ):
         _refuse(f"exponents beyond {preset.exponent_bits} bits")
     if not np.isfinite(program.vectors).all():
@@ -255,7 +267,8 @@ def _need(content: bytes) -> Need:
 
 
 def _check_need(program: Program) -> None:
-    from npu.registers import need_of
-
+    wrong = contradiction(program.chains, program.tensors)
+    if wrong is not None:
+        _refuse(wrong)
     if program.need != need_of(program.chains, program.tensors):
         _refuse("it does not need what it says it needs")

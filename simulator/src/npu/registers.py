@@ -1,7 +1,8 @@
-"""Which vector registers hold which tensor, row-wise fusion where a layer does not fit, and what a SKU must have.
+"""Which vector registers hold which tensor, row-wise fusion where a layer does not fit, and what a SKU must
+have.
 
-A tensor that does not fit is *streamed*: its one reader follows at once and consumes it row by row, so only the lines
-under one window exist. That changes when things happen, and never a bit of the result.
+A tensor that does not fit is *streamed*: its one reader follows at once and consumes it row by row, so only
+the lines under one window exist. That changes when things happen, and never a bit of the result.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from npu.chain import Chain, Files, Kind, Need, Stage, Tensor
 from npu.errors import CompileError
 from npu.sku import Sku
 
-__all__ = ["MATRIX_BUFFER_TILES", "allocate", "need_of"]
+__all__ = ["MATRIX_BUFFER_TILES", "allocate", "contradiction", "need_of"]
 
 MATRIX_BUFFER_TILES = 64  # the matrix registers are two buffers: one computes while the other is filled
 FILES = (Files.MATRIX, Files.FLOAT16)
@@ -30,13 +31,17 @@ class _Place:
     def meets(self, other: "_Place") -> bool:
         return self.first <= other.last and other.first <= self.last
 
+    def overlaps(self, other: "_Place") -> bool:
+        return self.address < other.address + other.size and other.address < self.address + self.size
+
 
 def allocate(
     chains: Sequence[Chain], tensors: Sequence[Tensor], names: Sequence[str], sku: Sku
 ) -> tuple[tuple[Chain, ...], tuple[Tensor, ...]]:
     """Return chains with their groups and tensors with their files and addresses.
 
-    Raises CompileError, which names the layer and the vectors it needs, when even row-wise fusion does not help.
+    Raises CompileError, which names the layer and the vectors it needs, when even row-wise fusion does not
+    help.
     """
     kept = [replace(tensor, files=_files(index, chains)) for index, tensor in enumerate(tensors)]
     while True:
@@ -46,15 +51,36 @@ def allocate(
             places, missing = _place(grouped, kept, file, sku)
             tight |= missing
             for place in places:
-                field = "matrix_address" if file is Files.MATRIX else "float16_address"
-                kept[place.tensor] = replace(kept[place.tensor], **{field: place.address})
+                tensor = kept[place.tensor]
+                if file is Files.MATRIX:
+                    kept[place.tensor] = replace(tensor, matrix_address=place.address)
+                else:
+                    kept[place.tensor] = replace(tensor, float16_address=place.address)
         if not tight:
             return tuple(grouped), tuple(kept)
-        candidates = [tensor for tensor in tight if _may_stream(tensor, grouped, kept)]
+        candidates = [index for index in tight if _may_stream(index, grouped, kept)]
         if not candidates:
             raise _too_large(tight, chains, kept, names, sku)
-        chosen = max(candidates, key=lambda tensor: (kept[tensor].vectors, -tensor))
+        chosen = max(candidates, key=lambda index: (kept[index].vectors, -index))
         kept[chosen] = replace(kept[chosen], files=kept[chosen].files | Files.STREAMED)
+
+
+def contradiction(chains: Sequence[Chain], tensors: Sequence[Tensor]) -> str | None:
+    """What is wrong with the files, groups and addresses of somebody's program; None if nothing."""
+    for index, tensor in enumerate(tensors):
+        if tensor.files & ~Files.STREAMED != _files(index, chains):
+            return f"tensor {index} is not in the files that its readers read"
+        if Files.STREAMED in tensor.files and (index == 0 or _reader_that_follows(index, chains) is None):
+            return f"tensor {index} is streamed, but no single reader follows"
+    if _group(chains, tensors) != list(chains):
+        return "its chains are not grouped as its streamed tensors demand"
+    for file in FILES:
+        places = _wanted(chains, tensors, file)
+        for at, place in enumerate(places):
+            for other in places[:at]:
+                if place.meets(other) and place.overlaps(other):
+                    return f"tensors {other.tensor} and {place.tensor} share registers while both live"
+    return None
 
 
 def need_of(chains: Sequence[Chain], tensors: Sequence[Tensor]) -> Need:
@@ -119,19 +145,27 @@ def _size(tensor: int, chains: Sequence[Chain], tensors: Sequence[Tensor]) -> in
     return min(whole.height, reader.extent[0]) * whole.width * whole.depth
 
 
+def _wanted(chains: Sequence[Chain], tensors: Sequence[Tensor], file: Files) -> list[_Place]:
+    """Who needs how much of a file, and when: groups are the steps of time."""
+    writers = {chain.target: chain.group for chain in chains}
+    wanted = []
+    for index, tensor in enumerate(tensors):
+        readers = _readers(index, chains, file) if file in tensor.files else []
+        if readers:
+            address = tensor.matrix_address if file is Files.MATRIX else tensor.float16_address
+            size, last = _size(index, chains, tensors), chains[readers[-1]].group
+            wanted.append(_Place(index, size, writers.get(index, 0), last, address))
+    return sorted(wanted, key=lambda place: (place.first, place.tensor))
+
+
 def _place(
     chains: Sequence[Chain], tensors: Sequence[Tensor], file: Files, sku: Sku
 ) -> tuple[list[_Place], set[int]]:
     """Addresses in one file; or the tensors that live at the step where it is too small."""
-    writers = {chain.target: chain.group for chain in chains}
-    wanted = [
-        _Place(index, _size(index, chains, tensors), writers.get(index, 0), chains[readers[-1]].group)
-        for index, tensor in enumerate(tensors)
-        if file in tensor.files and (readers := _readers(index, chains, file))
-    ]
-    wanted.sort(key=lambda place: (place.first, place.tensor))
+    wanted = _wanted(chains, tensors, file)
+    steps = range(chains[-1].group + 1)
+    least = max(sum(p.size for p in wanted if p.first <= step <= p.last) for step in steps)
     capacity = sku.initial_vrf if file is Files.MATRIX else sku.addsub_vrf_1
-    least = max((sum(p.size for p in wanted if p.first <= step <= p.last) for step in writers.values()), default=0)
     found, missing = _fit(wanted, min(least, capacity))
     if missing and least < capacity:
         found, missing = _fit(wanted, capacity)
@@ -141,8 +175,8 @@ def _place(
 def _fit(wanted: Sequence[_Place], limit: int) -> tuple[list[_Place], set[int]]:
     """Place each tensor in a gap, at an end of memory where possible.
 
-    Keeping to the ends leaves one gap in the middle, which is what lets a layer's input, middle and output take turns
-    in exactly the room that they need.
+    Keeping to the ends leaves one gap in the middle, which is what lets a layer's input, middle and output
+    take turns in exactly the room that they need.
     """
     found: list[_Place] = []
     for place in wanted:
@@ -162,23 +196,33 @@ def _may_stream(tensor: int, chains: Sequence[Chain], tensors: Sequence[Tensor])
     """Whether one reader follows at once, and the group's weights stay in the matrix registers meanwhile."""
     if tensor == 0 or Files.STREAMED in tensors[tensor].files:
         return False
+    reader = _reader_that_follows(tensor, chains)
+    if reader is None:
+        return False
+    groups = {chains[reader - 1].group, chains[reader].group}
+    tiles = sum(c.tiles(tensors[c.source], tensors[c.target]) for c in chains if c.group in groups)
+    return tiles <= 2 * MATRIX_BUFFER_TILES
+
+
+def _reader_that_follows(tensor: int, chains: Sequence[Chain]) -> int | None:
+    """The index of the only chain that reads the tensor, if it comes right after the writer."""
     writer = next(index for index, chain in enumerate(chains) if chain.target == tensor)
     readers = [i for i, chain in enumerate(chains) if tensor in (chain.source, chain.residual)]
     if readers != [writer + 1] or chains[writer + 1].residual == tensor:
-        return False
-    groups = {chains[writer].group, chains[writer + 1].group}
-    tiles = sum(c.tiles(tensors[c.source], tensors[c.target]) for c in chains if c.group in groups)
-    return tiles <= 2 * MATRIX_BUFFER_TILES
+        return None
+    return writer + 1
 
 
 def _too_large(
     tight: set[int], chains: Sequence[Chain], tensors: Sequence[Tensor], names: Sequence[str], sku: Sku
 ) -> CompileError:
     largest = max(tight, key=lambda tensor: (tensors[tensor].vectors, -tensor))
-    layer = next((name for name, chain in zip(names, chains, strict=True) if chain.target == largest), "the input")
+    layer = next(
+        (name for name, chain in zip(names, chains, strict=True) if chain.target == largest), "the input"
+    )
     needed = {file: sum(tensors[t].vectors for t in tight if file in tensors[t].files) for file in FILES}
     return CompileError(
-        f"layer {layer!r} and what must be kept beside it need {needed[Files.MATRIX]} vectors for the matrix unit and "
+        f"layer {layer!r} with what must be kept beside it needs {needed[Files.MATRIX]} matrix and "
         f"{needed[Files.FLOAT16]} float16 vectors at once; the SKU {sku.name} has {sku.initial_vrf} and "
         f"{sku.addsub_vrf_1}, and row-wise fusion with its reader is not possible there. "
         "Use smaller pictures or fewer channels"

@@ -1,6 +1,7 @@
 """SKUs: the sizes and speeds of one machine, each constant with the tag of its source.
 
-The files are data in the package (`data/skus/*.json`); nothing else in the package writes down a hardware number.
+The files are data in the package (`data/skus/*.json`); nothing else in the package writes down a hardware
+number.
 """
 
 import json
@@ -52,7 +53,9 @@ class Sku:
 def sku_names() -> tuple[str, ...]:
     """The SKUs that the package knows, sorted."""
     folder = resources.files("npu") / "data" / "skus"
-    return tuple(sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json")))
+    return tuple(
+        sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+    )
 
 
 @cache
@@ -78,7 +81,9 @@ def load_sku(name: str = DEFAULT_SKU) -> Sku:
 def check_fits(need: Need, sku: Sku) -> None:
     """Raise SkuError that names every memory in which the program does not fit."""
     lacking = [
-        f"{key} {wanted} > {getattr(sku, key)}" for key, wanted in vars(need).items() if wanted > getattr(sku, key)
+        f"{key} {wanted} > {getattr(sku, key)}"
+        for key, wanted in vars(need).items()
+        if wanted > getattr(sku, key)
     ]
     if lacking:
         raise SkuError(f"the program does not fit the SKU {sku.name}: {', '.join(lacking)}")

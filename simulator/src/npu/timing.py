@@ -1,11 +1,11 @@
 """How long a program takes on a SKU, from its chains alone: no tensor is touched.
 
-Three engines run beside each other. The matrix pipeline computes segment after segment, where a segment is what one of
-the two matrix buffers holds: a layer, or as many of its output tiles as 64 weight tiles are. The DRAM loader fills one
-buffer while the other computes. The host's DMA brings the picture and takes the result.
+Three engines run beside each other. The matrix pipeline computes segment after segment, where a segment is
+what one of the two matrix buffers holds: a layer, or as many of its output tiles as 64 weight tiles are. The
+DRAM loader fills one buffer while the other computes. The host's DMA brings the picture and takes the result.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import ceil
@@ -43,7 +43,9 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class Estimate:
-    """`latency_ms` is one picture alone; `inferences_per_second` is with the next picture's DMA beside the computing."""
+    """`latency_ms` is one picture alone; `inferences_per_second` is with the next picture's DMA beside the
+    computing.
+    """
 
     sku: str
     latency_ms: float
@@ -100,14 +102,17 @@ class _Timer:
         latency = device + host_in + host_out + sku.host_seconds
         stage = max(device, host_in, host_out)
         macs = sum(layer.macs for layer in layers)
-        bound: Counter[str] = Counter()
-        for layer in layers:
-            bound[layer.bound_by] += layer.total_cycles
+        busy = {
+            "compute": sum(layer.mvm_cycles for layer in layers) / sku.clock_hz,
+            "dram": sum(layer.dram_cycles for layer in layers) / sku.clock_hz,
+            "issue": sum(layer.issue_cycles for layer in layers) / sku.clock_hz,
+            "host": host_in + host_out,
+        }
         return Estimate(
             sku=sku.name,
             latency_ms=1e3 * latency,
             inferences_per_second=1 / stage,
-            bound_by="host" if stage > device else bound.most_common(1)[0][0],
+            bound_by=max(busy, key=lambda engine: busy[engine]),
             tiles=program.need.matrix_memory,
             vectors=program.need.vector_memory,
             macs=macs,
@@ -126,11 +131,15 @@ class _Timer:
         """Cut each layer at output tiles into parts of at most one buffer's weight tiles."""
         for index, (chain, (source, target)) in enumerate(zip(self.program.chains, self.pairs, strict=True)):
             tiles = chain.tiles(source, target)
-            compute = max(self._mvm(chain, source, target), self._issue(chain, target)) + self.sku.pipeline_cycles
+            compute = (
+                max(self._mvm(chain, source, target), self._issue(chain, target)) + self.sku.pipeline_cycles
+            )
             rows = target.depth if chain.kind in (Kind.CONV, Kind.EXPAND) else 1
             per_row = tiles // rows
             at_once = per_row * max(1, MATRIX_BUFFER_TILES // per_row)
-            if per_row > MATRIX_BUFFER_TILES:  # one output tile's weights are more than a buffer: partial sums wait
+            if (
+                per_row > MATRIX_BUFFER_TILES
+            ):  # one output tile's weights are more than a buffer: partial sums wait
                 at_once = MATRIX_BUFFER_TILES
             for start in range(0, tiles, at_once):
                 held = min(at_once, tiles - start)
@@ -157,7 +166,7 @@ class _Timer:
             dram_cycles=ceil(dram),
             dram_stall=ceil(stall),
             total_cycles=ceil(total),
-            bound_by="dram" if stall > compute / 2 else "issue" if issue > mvm else "compute",
+            bound_by=max((mvm, "compute"), (dram, "dram"), (issue, "issue"))[1],
             utilisation=macs / (total * self.sku.macs),
         )
 
@@ -169,7 +178,9 @@ class _Timer:
         )
 
     def _issue(self, chain: Chain, target: Tensor) -> int:
-        """Cycles of the control processor: read, multiply, each vector operation, and writes, once per output tile."""
+        """Cycles of the control processor: read, multiply, each vector operation, and writes, once per output
+        tile.
+        """
         if chain.kind is Kind.MAX_POOL:
             per_tile = 4 * (sum(chain.kernel) - 1)  # read, identity, maximum, write per pass; a copy back
         else:
@@ -203,7 +214,7 @@ def tile_operations(chain: Chain, source: Tensor, target: Tensor) -> list[tuple[
 
 
 def tile_bytes(preset: Preset) -> int:
-    """Bytes of one weight tile in DRAM: a row of mantissas and signs, and its exponents, per output channel."""
+    """Bytes of one weight tile in DRAM: signs, mantissas and exponents of a row per output channel."""
     return blocks(NATIVE_DIM * preset.bits(NATIVE_DIM), 8)
 
 
@@ -224,13 +235,14 @@ def input_vectors(program: Program) -> int:
     return max(sizes)
 
 
-def _overlap(segments: list[_Segment]) -> tuple[Counter[int], float]:
-    """Run loader and pipeline over one picture of many; returns each layer's stall and the cycles per picture.
+def _overlap(segments: list[_Segment]) -> tuple[dict[int, float], float]:
+    """Run loader and pipeline over one picture of many; returns each layer's stall and the cycles per
+    picture.
 
-    Segment 0 is loaded behind the picture before, and the next picture's segment 0 behind this one. A buffer is free
-    when the segment before the last one has been computed.
+    Segment 0 is loaded behind the picture before, and the next picture's segment 0 behind this one. A buffer
+    is free when the segment before the last one has been computed.
     """
-    stalls: Counter[int] = Counter()
+    stalls: dict[int, float] = defaultdict(float)
     loaded = computed = before = 0.0
     for at, segment in enumerate(segments):
         if at > 0:

@@ -1,7 +1,7 @@
 """From ONNX to a program for the device and graphs for the host around it.
 
-The order of work: `graph` reads and folds, `operators` judges each node, `partition` chooses the region, `lowering`
-makes layers of it, `assemble` makes the program, `split` makes the host's graphs.
+The order of work: `graph` reads and folds, `operators` judges each node, `partition` chooses the region,
+`lowering` makes layers of it, `assemble` makes the program, `split` makes the host's graphs.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ from typing import Any
 
 from npu import bfp
 from npu.compiler.assemble import assemble
-from npu.compiler.graph import load
-from npu.compiler.lowering import lower, picture_shape
+from npu.compiler.geometry import picture_shape
+from npu.compiler.graph import label, load
+from npu.compiler.lowering import lower
 from npu.compiler.operators import Role, judge
 from npu.compiler.partition import choose
 from npu.compiler.split import split
@@ -22,10 +23,11 @@ __all__ = ["Compiled", "compile_model"]
 
 @dataclass(frozen=True)
 class Compiled:
-    """A model cut in three. Data flow: model inputs -> `pre` -> program, picture by picture -> `post` -> outputs.
+    """A model cut in three. Data flow: model inputs -> `pre` -> program, picture by picture -> `post` ->
+    outputs.
 
-    `pre` also gives the tensors that `post` reads beside the device's output; a model input that `post` reads is fed
-    to it directly. `composed` is for interchange: ONNX Runtime has no such operator.
+    `pre` also gives the tensors that `post` reads beside the device's output; a model input that `post` reads
+    is fed to it directly. `composed` is for interchange: ONNX Runtime has no such operator.
     """
 
     pre: Any  # onnx.ModelProto or None
@@ -46,8 +48,6 @@ def compile_model(
 
     Raises a CompileError: NothingToOffload, UnsupportedModel, or what does not fit; SkuError for the SKU.
     """
-    from npu.compiler.graph import label
-
     preset, machine = bfp.preset(precision), load_sku(sku)
     graph = load(model)
     verdicts = judge(graph)

@@ -37,7 +37,9 @@ def assemble(
             if flag in chain.stage:
                 given = np.full(channels, neutral) if numbers is None else numbers
                 with np.errstate(over="ignore"):
-                    vectors.append(_to_float16(given.astype(np.float32), layer, flag.name or "").astype(np.float16))
+                    vectors.append(
+                        _to_float16(given.astype(np.float32), layer, flag.name or "").astype(np.float16)
+                    )
     program = Program(
         name=name,
         sku=sku.name,
@@ -78,10 +80,13 @@ def _chain(index: int, layer: Layer, preset: Preset) -> Chain:
         source=layer.source - INPUT,
         target=index + 1,
         residual=None if layer.residual is None else layer.residual - INPUT,
+        residual_stride=layer.residual_stride,
     )
 
 
 def _to_float16(numbers: Float32, layer: Layer, what: str) -> Float32:
     if np.isnan(numbers).any() or (what == "weights" and np.isinf(numbers).any()):
-        raise CompileError(f"layer {layer.name!r} has {what.lower()} that are not finite; retrain or repair the model")
+        raise CompileError(
+            f"layer {layer.name!r} has {what.lower()} that are not finite; retrain or repair the model"
+        )
     return round16(numbers)

@@ -1,4 +1,5 @@
-"""An ONNX graph as the compiler reads it: nodes in order, constants as arrays, shapes, who makes and who reads what.
+"""An ONNX graph as the compiler reads it: nodes in order, constants as arrays, shapes, who makes and who
+reads what.
 
 Constant expressions are folded here, because converters leave weights behind transposes and reshapes.
 """
@@ -17,7 +18,8 @@ from npu.errors import UnsupportedModel
 
 __all__ = ["Graph", "attributes", "label", "load", "reads"]
 
-# Cheap, deterministic, and never larger than what goes in: nothing that could make a small file a huge tensor.
+# Cheap, deterministic, and never larger than what goes in: nothing that could make a small file a huge
+# tensor.
 FOLDED = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 FOLDED_IF_SMALL = frozenset({"Add", "Concat", "Div", "Mul", "Neg", "Reciprocal", "Sqrt", "Sub"})
 SMALL = 1 << 16
@@ -47,6 +49,7 @@ class Graph:
         return [name for name in reads(self.nodes[index]) if name not in self.constants]
 
     def output_names(self) -> set[str]:
+        """The names of the model's outputs."""
         return {value.name for value in self.outputs}
 
 
@@ -59,7 +62,9 @@ def load(model: Any) -> Graph:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for tensor in constants.values():
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise UnsupportedModel(f"the weights {tensor.name!r} lie in another file; save the model as one file")
+            raise UnsupportedModel(
+                f"the weights {tensor.name!r} lie in another file; save the model as one file"
+            )
     nodes = list(_fold(model, constants))
     graph = Graph(
         model,
@@ -76,7 +81,9 @@ def load(model: Any) -> Graph:
     for index in range(len(nodes)):
         late = [n for n in graph.inputs_of(index) if graph.producer.get(n, -1) >= index]
         if late:
-            raise UnsupportedModel(f"{label(nodes[index])} reads {late[0]!r} before it is made; sort the graph")
+            raise UnsupportedModel(
+                f"{label(nodes[index])} reads {late[0]!r} before it is made; sort the graph"
+            )
     _infer_shapes(graph)
     return graph
 
@@ -124,7 +131,12 @@ def _constant_value(node: Any) -> Any:
     given = attributes(node)
     if "value" in given:
         return numpy_helper.to_array(given["value"])
-    for key, kind in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
+    for key, kind in (
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
         if key in given:
             return np.asarray(given[key], kind)
     return None
@@ -152,7 +164,8 @@ def _evaluate(node: Any, constants: dict[str, Any], model: Any) -> Any:
 
 
 def _infer_shapes(graph: Graph) -> None:
-    # On a copy without the nodes' large constants: their values matter for nothing but shapes given as tensors.
+    # On a copy without the nodes' large constants: their values matter for nothing but shapes given as
+    # tensors.
     slim = onnx.ModelProto()
     slim.ir_version = graph.model.ir_version
     slim.opset_import.extend(graph.model.opset_import)
@@ -165,7 +178,9 @@ def _infer_shapes(graph: Graph) -> None:
         if int(np.prod(tensor.dims)) <= 1024:
             slim.graph.initializer.append(tensor)
         else:
-            slim.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+            slim.graph.input.append(
+                onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
+            )
     try:
         inferred = shape_inference.infer_shapes(slim, data_prop=True)
     except Exception as error:

@@ -1,7 +1,7 @@
 """From the region's nodes to layers: fusion into the float16 stage, padding, order of execution.
 
-A layer is one chain before it has registers and bytes. Its operators always run in the order scale, bias, residual,
-ReLU; whatever does not fit behind the last layer that way opens an identity pass.
+A layer is one chain before it has registers and bytes. Its operators always run in the order scale, bias,
+residual, ReLU; whatever does not fit behind the last layer that way opens an identity pass.
 """
 
 from dataclasses import dataclass, replace
@@ -11,22 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npu.chain import EXPANDER_KERNEL, Kind
+from npu.compiler.geometry import Pads, Window, layouts, pads_of_pad, picture_shape, windows
 from npu.compiler.graph import Graph, attributes
-from npu.compiler.operators import (
-    Layout,
-    Role,
-    Verdict,
-    Window,
-    expands,
-    layouts,
-    pads_of_pad,
-    per_channel,
-    real_readers,
-    windows,
-)
+from npu.compiler.operators import Role, Verdict, expands, per_channel, real_readers
 from npu.compiler.partition import Region
 
-__all__ = ["INPUT", "Layer", "lower", "picture_shape"]
+__all__ = ["INPUT", "Layer", "lower"]
 
 INPUT = -1  # the region's input among layers
 Float64 = NDArray[np.float64]
@@ -46,10 +36,12 @@ class Layer:
     scale: Float64 | None = None
     bias: Float64 | None = None
     residual: int | None = None
+    residual_stride: tuple[int, int] = (1, 1)
     relu: bool = False
 
     @property
     def takes_affine(self) -> bool:
+        """Whether a scale, bias or residual may still follow in the float16 stage's order."""
         return self.kind is not Kind.MAX_POOL and self.residual is None and not self.relu
 
     def apply(self, scale: Float64 | None, bias: Float64 | None) -> None:
@@ -63,10 +55,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class _Value:
-    """Which layer makes a tensor, and the zeros that views put around it (top, left, bottom, right)."""
+    """Which layer makes a tensor, and the zeros that views put around it (top, left, bottom, right).
+
+    `skipping` is the index of a 1 x 1 pool with a stride behind the layer: a short cut reads around it.
+    """
 
     layer: int
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pads: Pads = (0, 0, 0, 0)
+    skipping: int | None = None
 
 
 def lower(graph: Graph, verdicts: list[Verdict], region: Region) -> list[Layer]:
@@ -74,7 +70,7 @@ def lower(graph: Graph, verdicts: list[Verdict], region: Region) -> list[Layer]:
     lowering = _Lowering(graph, verdicts, region)
     for index in region.nodes:
         lowering.node(index)
-    return _ordered(lowering.layers, lowering.values[region.output].layer)
+    return _ordered(lowering.layers, lowering.last(region.output))
 
 
 class _Lowering:
@@ -90,18 +86,23 @@ class _Lowering:
         node = self.graph.nodes[index]
         value = self.values[self.graph.inputs_of(index)[0]]
         if self.verdicts[index].role is Role.VIEW:
+            value = self._pooled(value) if node.op_type == "Pad" else value
             if node.op_type == "Pad":
                 more = pads_of_pad(self.graph, index, self.layouts[node.input[0]])
                 assert more is not None
                 value = _Value(value.layer, _sum_pads(value.pads, more))
             self.values[node.output[0]] = value
             return
+        if node.op_type == "MaxPool" and windows(self.graph, index).kernel == (1, 1) and not any(value.pads):
+            self.values[node.output[0]] = replace(self._pooled(value), skipping=index)
+            return
+        if node.op_type != "Add":
+            value = self._pooled(value)
         match node.op_type:
             case "Conv":
                 layer = self._conv(index, value)
             case "MaxPool":
-                layer = self._add_layer(Layer(_name(node), Kind.MAX_POOL, value.layer, self._shape(index)))
-                self.layers[layer].window = _padded(windows(self.graph, index), value.pads)
+                layer = self._max_pool(index, value)
             case "BatchNormalization":
                 layer = self._affine(index, value, *_batch_norm(self.graph, index))
             case "Relu":
@@ -110,11 +111,16 @@ class _Lowering:
             case "Add" if len(self.graph.inputs_of(index)) == 2:
                 layer = self._residual(index)
             case _:
+                value = self._pooled(value)
                 constant = per_channel(self.graph, index, self.layouts[node.output[0]])
                 pair = (constant, None) if node.op_type == "Mul" else (None, constant)
                 layer = self._affine(index, value, *pair)
         self.values[node.output[0]] = _Value(layer)
         self.results[layer] = node.output[0]
+
+    def last(self, tensor: str) -> int:
+        """The layer that makes a tensor."""
+        return self._pooled(self.values[tensor]).layer
 
     def _conv(self, index: int, value: _Value) -> int:
         node = self.graph.nodes[index]
@@ -136,9 +142,11 @@ class _Lowering:
         return layer
 
     def _residual(self, index: int) -> int:
-        """Add behind the operand whose layer takes it; of two, the later one, so that a short cut runs first."""
-        operands = [self.values[name].layer for name in self.graph.nodes[index].input]
-        hosts = [i for i in (0, 1) if self._fuses(index, i) and self.layers[operands[i]].takes_affine]
+        """Add behind the operand whose layer takes it; of two, the later one, so a short cut runs first."""
+        values = [self.values[name] for name in self.graph.nodes[index].input]
+        hosts = [i for i in (0, 1) if self._fuses(index, i) and self.layers[values[i].layer].takes_affine]
+        skipping = values[1 - hosts[0]].skipping if len(hosts) == 1 else None
+        operands = [v.layer if skipping is not None else self._pooled(v).layer for v in values]
         if hosts:
             host = max(hosts, key=lambda i: (_depth(self.layers, operands[i]), i))
             layer = operands[host]
@@ -146,14 +154,28 @@ class _Lowering:
             host = 0
             layer = self._identity(index, operands[0])
         self.layers[layer].residual = operands[1 - host]
+        if skipping is not None:
+            self.layers[layer].residual_stride = windows(self.graph, skipping).stride
         return layer
 
     def _fuses(self, index: int, operand: int) -> bool:
         """Whether the operand's layer may take this node: nobody else reads its result."""
-        layer = self.values[self.graph.inputs_of(index)[operand]].layer
-        if layer == INPUT or self.layers[layer].kind is Kind.MAX_POOL:
+        value = self.values[self.graph.inputs_of(index)[operand]]
+        layer = value.layer
+        if layer == INPUT or value.skipping is not None or self.layers[layer].kind is Kind.MAX_POOL:
             return False
         return len(real_readers(self.graph, self.verdicts, self.results[layer])) == 1
+
+    def _max_pool(self, index: int, value: _Value) -> int:
+        window = _padded(windows(self.graph, index), value.pads)
+        name = _name(self.graph.nodes[index])
+        return self._add_layer(Layer(name, Kind.MAX_POOL, value.layer, self._shape(index), window))
+
+    def _pooled(self, value: _Value) -> _Value:
+        """The value with a pool that no short cut reads around made a layer of its own."""
+        if value.skipping is None:
+            return value
+        return _Value(self._max_pool(value.skipping, replace(value, skipping=None)))
 
     def _identity(self, index: int, source: int) -> int:
         node = self.graph.nodes[index]
@@ -166,15 +188,6 @@ class _Lowering:
     def _shape(self, index: int) -> tuple[int, int, int]:
         name = self.graph.nodes[index].output[0]
         return picture_shape(self.graph, name, self.layouts[name])
-
-
-def picture_shape(graph: Graph, tensor: str, layout: Layout) -> tuple[int, int, int]:
-    """Height, width, channels of a tensor whose layout is known."""
-    height, width, channels = (graph.shapes[tensor][axis] for axis in (*layout.spatial_axes, layout.channel_axis))
-    assert height is not None
-    assert width is not None
-    assert channels is not None
-    return height, width, channels
 
 
 def _batch_norm(graph: Graph, index: int) -> tuple[Float64, Float64]:
@@ -194,11 +207,11 @@ def _centred(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     return window.reshape(out, 1, 1, -1)
 
 
-def _padded(window: Window, more: tuple[int, int, int, int]) -> Window:
+def _padded(window: Window, more: Pads) -> Window:
     return replace(window, pads=_sum_pads(window.pads, more))
 
 
-def _sum_pads(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+def _sum_pads(one: Pads, other: Pads) -> Pads:
     return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
 
 

@@ -1,7 +1,7 @@
 """Which nodes the device can run, and for each that it cannot, the sentence that says why.
 
-*Work* becomes chains. *Views* (transposes between NCHW and NHWC, identities, zero padding in front of a window) vanish
-in the compiler's own layout.
+*Work* becomes chains. *Views* (transposes between NCHW and NHWC, identities, zero padding in front of a
+window) vanish in the compiler's own layout.
 """
 
 from dataclasses import dataclass
@@ -11,29 +11,18 @@ from typing import Any
 import numpy as np
 
 from npu.chain import EXPANDER_KERNEL, Kind
+from npu.compiler.geometry import TO_NCHW, TO_NHWC, Layout, Window, layouts, pads_of_pad, windows
 from npu.compiler.graph import Graph, attributes
 
 __all__ = ["Layout", "Role", "Verdict", "judge", "layouts", "pads_of_pad", "windows"]
 
 FLOAT = 1  # onnx.TensorProto.FLOAT
-TO_NHWC, TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
 MAX_KERNEL = 64
 
 
-class Layout(Enum):
-    NCHW = 1
-    NHWC = 3
-
-    @property
-    def channel_axis(self) -> int:
-        return self.value
-
-    @property
-    def spatial_axes(self) -> tuple[int, int]:
-        return (2, 3) if self is Layout.NCHW else (1, 2)
-
-
 class Role(Enum):
+    """What becomes of a node."""
+
     WORK = "work"
     VIEW = "view"
     HOST = "host"
@@ -41,21 +30,13 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
+    """A role, and for HOST the reason."""
+
     role: Role
     reason: str = ""
 
 
 WORK, VIEW = Verdict(Role.WORK), Verdict(Role.VIEW)
-
-
-@dataclass(frozen=True)
-class Window:
-    """A convolution's or pool's geometry; pads are top, left, bottom, right."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    pads: tuple[int, int, int, int]
 
 
 def _host(reason: str) -> Verdict:
@@ -80,93 +61,15 @@ def real_readers(graph: Graph, verdicts: list[Verdict], tensor: str) -> list[int
     """Nodes that read the tensor, seen through views; a graph output counts as the index -1."""
     readers = [-1] if tensor in graph.output_names() else []
     for index in graph.consumers.get(tensor, []):
-        if index < len(verdicts) and verdicts[index].role is Role.VIEW and graph.nodes[index].op_type != "Pad":
+        if (
+            index < len(verdicts)
+            and verdicts[index].role is Role.VIEW
+            and graph.nodes[index].op_type != "Pad"
+        ):
             readers += real_readers(graph, verdicts, graph.nodes[index].output[0])
         else:
             readers.append(index)
     return readers
-
-
-def layouts(graph: Graph) -> dict[str, Layout]:
-    """What the axes of rank-4 tensors mean, as far as convolutions, pools and transposes tell."""
-    found: dict[str, Layout] = {}
-    todo: list[tuple[str, Layout]] = []
-    for node in graph.nodes:
-        if node.op_type in ("Conv", "MaxPool", "BatchNormalization"):
-            todo += [(node.input[0], Layout.NCHW), (node.output[0], Layout.NCHW)]
-    while todo:
-        tensor, layout = todo.pop()
-        if tensor in found or len(graph.shapes.get(tensor, ())) != 4:
-            continue
-        found[tensor] = layout
-        near = list(graph.consumers.get(tensor, []))
-        if tensor in graph.producer:
-            near.append(graph.producer[tensor])
-        for index in near:
-            node = graph.nodes[index]
-            ends = [*graph.inputs_of(index), *node.output]
-            if node.op_type == "Transpose" and attributes(node).get("perm") in (TO_NHWC, TO_NCHW):
-                other = Layout.NHWC if layout is Layout.NCHW else Layout.NCHW
-                todo += [(end, other) for end in ends if end != tensor]
-            elif node.op_type in ("Add", "Mul", "Relu", "Identity", "Dropout", "Pad"):
-                todo += [(end, layout) for end in ends]
-    return found
-
-
-def windows(graph: Graph, index: int) -> Window:
-    """The geometry of a Conv or MaxPool node, `auto_pad` and `ceil_mode` resolved from the shapes."""
-    node = graph.nodes[index]
-    given = attributes(node)
-    shape = given.get("kernel_shape") or graph.shapes[node.input[1]][2:]
-    kernel = (int(shape[0]), int(shape[1]))
-    stride = tuple(given.get("strides", (1, 1)))
-    dilation = tuple(given.get("dilations", (1, 1)))
-    size, out = graph.shapes[node.input[0]][2:], graph.shapes[node.output[0]][2:]
-    top_left = list(given.get("pads", (0, 0, 0, 0)))[:2]
-    auto = given.get("auto_pad", b"NOTSET")
-    after = []
-    for axis in (0, 1):
-        length, count = size[axis], out[axis]
-        assert length is not None
-        assert count is not None
-        total = (count - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1 - length
-        if auto in (b"SAME_UPPER", b"SAME_LOWER"):
-            both = max(total, 0)
-            top_left[axis] = both // 2 if auto == b"SAME_UPPER" else both - both // 2
-        elif auto == b"VALID":
-            top_left[axis] = 0
-        after.append(total - top_left[axis])
-    return Window(
-        kernel,
-        (stride[0], stride[1]),
-        (dilation[0], dilation[1]),
-        (top_left[0], top_left[1], after[0], after[1]),
-    )
-
-
-def pads_of_pad(graph: Graph, index: int, layout: Layout) -> tuple[int, int, int, int] | None:
-    """Top, left, bottom, right of a Pad node that writes zeros around the picture; None for any other Pad."""
-    node = graph.nodes[index]
-    given = attributes(node)
-    if given.get("mode", b"constant") != b"constant" or any(
-        name and name not in graph.constants for name in node.input[1:]
-    ):
-        return None
-    if len(node.input) > 2 and node.input[2] and np.any(graph.constant(node.input[2]) != 0):
-        return None
-    if given.get("value", 0.0) != 0.0:
-        return None
-    pads = np.asarray(graph.constant(node.input[1]) if len(node.input) > 1 else given.get("pads", ()), np.int64).ravel()
-    axes = [0, 1, 2, 3]
-    if len(node.input) > 3 and node.input[3]:
-        axes = [int(axis) % 4 for axis in graph.constant(node.input[3]).ravel()]
-    if len(pads) != 2 * len(axes) or (pads < 0).any():
-        return None
-    amounts = {axis: (int(pads[i]), int(pads[i + len(axes)])) for i, axis in enumerate(axes)}
-    rows, columns = (amounts.pop(axis, (0, 0)) for axis in layout.spatial_axes)
-    if any(amount != (0, 0) for amount in amounts.values()):
-        return None
-    return rows[0], columns[0], rows[1], columns[1]
 
 
 def expands(chain_input: bool, channels: int, kernel: tuple[int, int], dilation: tuple[int, int]) -> Kind:
@@ -239,13 +142,18 @@ def _non_negative(graph: Graph, tensor: str, verdicts: list[Verdict]) -> bool:
 
 
 def _affine(graph: Graph, index: int, known: dict[str, Layout], verdicts: list[Verdict]) -> Verdict:
-    """Mul or Add: with constants the rest of a convolution or batch normalisation; Add of two tensors a residual."""
+    """Mul or Add: with constants the rest of a convolution or batch normalisation; Add of two tensors a
+    residual.
+    """
     node = graph.nodes[index]
     varying = graph.inputs_of(index)
     if len(varying) == 2:
         if node.op_type == "Mul":
             return _host("the device multiplies by constants only")
-        if graph.shapes[varying[0]][1:] != graph.shapes[varying[1]][1:] or known[varying[0]] is not known[varying[1]]:
+        if (
+            graph.shapes[varying[0]][1:] != graph.shapes[varying[1]][1:]
+            or known[varying[0]] is not known[varying[1]]
+        ):
             return _host("its operands differ in shape or layout")
         return WORK
     layout = known[varying[0]]
@@ -258,7 +166,9 @@ def _affine(graph: Graph, index: int, known: dict[str, Layout], verdicts: list[V
 
 
 def per_channel(graph: Graph, index: int, layout: Layout) -> Any:
-    """The constant operand as one float64 per channel; None if it varies over positions or broadcasts the shape."""
+    """The constant operand as one float64 per channel; None if it varies over positions or broadcasts the
+    shape.
+    """
     node = graph.nodes[index]
     varying = graph.inputs_of(index)[0]
     constants = [name for name in node.input if name in graph.constants]
@@ -308,7 +218,11 @@ def _identity(_graph: Graph, _index: int, _known: dict[str, Layout], _verdicts: 
 
 def _dropout(graph: Graph, index: int, _known: dict[str, Layout], _verdicts: list[Verdict]) -> Verdict:
     inputs = graph.nodes[index].input
-    if len(inputs) > 2 and inputs[2] and not (inputs[2] in graph.constants and not graph.constant(inputs[2]).any()):
+    if (
+        len(inputs) > 2
+        and inputs[2]
+        and not (inputs[2] in graph.constants and not graph.constant(inputs[2]).any())
+    ):
         return _host("it is in training mode")
     return VIEW
 

@@ -1,14 +1,15 @@
 """Which part of the graph goes to the device: the largest one with a single input and a single output.
 
-*Largest* counts multiplications first, then operators. Parts are convex by construction: everything on a path from the
-input tensor to the output tensor, nothing inside read from outside.
+*Largest* counts multiplications first, then operators. Parts are convex by construction: everything on a path
+from the input tensor to the output tensor, nothing inside read from outside.
 """
 
 from collections import Counter
 from dataclasses import dataclass
 
+from npu.compiler.geometry import Layout, layouts
 from npu.compiler.graph import Graph, label
-from npu.compiler.operators import Layout, Role, Verdict, layouts, real_readers
+from npu.compiler.operators import Role, Verdict, real_readers
 from npu.errors import NothingToOffload
 
 __all__ = ["Region", "choose"]
@@ -34,7 +35,9 @@ def choose(graph: Graph, verdicts: list[Verdict]) -> Region:
     macs = [_macs(graph, index) for index in range(len(graph.nodes))]
     tensors = {name for i, v in enumerate(verdicts) if v.role is not Role.HOST for name in graph.inputs_of(i)}
     for start in sorted(tensors, key=lambda name: (graph.producer.get(name, -1), name)):
-        readers = [r for r in real_readers(graph, verdicts, start) if r >= 0 and verdicts[r].role is not Role.HOST]
+        readers = [
+            r for r in real_readers(graph, verdicts, start) if r >= 0 and verdicts[r].role is not Role.HOST
+        ]
         ops = [graph.nodes[r].op_type for r in readers if verdicts[r].role is Role.WORK]
         ops += ["Conv" for r in readers if graph.nodes[r].op_type == "Pad"]  # judged: a window reads it
         if start not in known or "Conv" not in ops or any(op not in STARTERS for op in ops):
@@ -61,8 +64,8 @@ def choose(graph: Graph, verdicts: list[Verdict]) -> Region:
 def _reachable(graph: Graph, verdicts: list[Verdict], start: str) -> dict[int, tuple[int, int]]:
     """Nodes that depend on `start` and constants alone.
 
-    Each with a bit mask of itself and its ancestors among them, and one of who else reads those ancestors (bit 0 of
-    which stands, shifted by the number of nodes, for the graph's outputs).
+    Each with a bit mask of itself and its ancestors among them, and one of who else reads those ancestors
+    (bit 0 of which stands, shifted by the number of nodes, for the graph's outputs).
     """
     outside = 1 << len(graph.nodes)
     outputs = graph.output_names()

@@ -1,6 +1,8 @@
-"""The host's graphs around the device: what runs before, what runs after, and the whole with one BrainSlice node.
+"""The host's graphs around the device: what runs before, what runs after, and the whole with one BrainSlice
+node.
 
-The device takes and gives NHWC; where the graph has NCHW at the border, the transpose goes into the host's graph.
+The device takes and gives NHWC; where the graph has NCHW at the border, the transpose goes into the host's
+graph.
 """
 
 from collections.abc import Iterable
@@ -10,8 +12,8 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from npu.compiler.geometry import TO_NCHW, TO_NHWC, Layout
 from npu.compiler.graph import Graph, reads
-from npu.compiler.operators import TO_NCHW, TO_NHWC, Layout
 from npu.compiler.partition import Region
 from npu.program import Program
 
@@ -49,12 +51,18 @@ def split(graph: Graph, region: Region, program: Program) -> Host:
     pre = post = None
     if pre_nodes:
         # A model input that the pre-graph does not read is fed to the post-graph directly.
-        read = {name for i in before for name in graph.inputs_of(i)} | {name for n in enter for name in n.input}
-        pre = _model(graph, "host_pre", pre_nodes, [n for n in model_inputs if n in read], [device_input, *passed])
+        read = {name for i in before for name in graph.inputs_of(i)} | {
+            name for n in enter for name in n.input
+        }
+        pre = _model(
+            graph, "host_pre", pre_nodes, [n for n in model_inputs if n in read], [device_input, *passed]
+        )
     if post_nodes:
         extra = sorted(name for name in read_after if name in made_before or name in model_inputs)
         inputs = [device_output, *(name for name in extra if name != device_output)]
-        post = _model(graph, "host_post", post_nodes, inputs, [name for name in outputs if name in made_after])
+        post = _model(
+            graph, "host_post", post_nodes, inputs, [name for name in outputs if name in made_after]
+        )
     node = _brain_slice(program, device_input, device_output)
     composed = _model(graph, "composed", [*pre_nodes, node, *post_nodes], model_inputs, outputs)
     return Host(pre, post, composed, device_input, device_output, len(before) + len(needed))
@@ -109,10 +117,16 @@ def _model(graph: Graph, name: str, nodes: list[Any], inputs: list[str], outputs
     read = [name for node in nodes for name in reads(node)]
     constants = [graph.constants[n] for n in dict.fromkeys(read) if n in graph.constants]
     made = helper.make_graph(
-        nodes, name, [graph.infos[n] for n in inputs], [graph.infos[n] for n in outputs], initializer=constants
+        nodes,
+        name,
+        [graph.infos[n] for n in inputs],
+        [graph.infos[n] for n in outputs],
+        initializer=constants,
     )
     opsets = list(graph.model.opset_import)
-    if any(node.domain == "com.microsoft" for node in nodes) and all(o.domain != "com.microsoft" for o in opsets):
+    if any(node.domain == "com.microsoft" for node in nodes) and all(
+        o.domain != "com.microsoft" for o in opsets
+    ):
         opsets.append(helper.make_opsetid("com.microsoft", 1))
     return helper.make_model(
         made,

@@ -1,0 +1,7 @@
+"""`python -m npu`: the command line."""
+
+import sys
+
+from npu.cli import main
+
+sys.exit(main())

@@ -1,0 +1,139 @@
+"""The program's bytes: one spelling, a round trip, and a reader that refuses everything else."""
+
+import hashlib
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from npu import oracle
+from npu import program as layout
+from npu.compiler import compile_model
+from npu.errors import ProgramError, SkuError
+from npu.program import Program
+from npu.sku import check_fits, load_sku, sku_names
+
+
+@pytest.fixture
+def program(small_residual):
+    return compile_model(small_residual, name="small").program
+
+
+def test_round_trip(program):
+    data = program.to_bytes()
+    again = Program.from_bytes(data)
+    assert again.to_bytes() == data
+    assert again.digest == program.digest == "sha256:" + hashlib.sha256(data).hexdigest()
+    assert (again.name, again.sku, again.input_shape, again.output_shape) == (
+        "small",
+        "bw-cnn-a10",
+        (12, 12, 3),
+        (6, 6, 16),
+    )
+    assert again.need == program.need
+    x = np.random.default_rng(0).normal(0, 1, (12, 12, 3)).astype(np.float32)
+    assert oracle.run(again, x).tobytes() == oracle.run(program, x).tobytes()
+
+
+def sealed(data: bytearray) -> bytes:
+    """Put the right size and digest back, so that only the deeper check can refuse."""
+    struct.pack_into("<Q", data, 16, len(data))
+    data[24:56] = hashlib.sha256(bytes(data[64:])).digest()
+    return bytes(data)
+
+
+def section(data: bytes, tag: bytes) -> int:
+    for index in range(len(layout.SECTIONS)):
+        found, offset, _ = layout.SECTION.unpack_from(data, layout.HEADER.size + index * layout.SECTION.size)
+        if found == tag:
+            return int(offset)
+    raise AssertionError(tag)
+
+
+def poke(tag: bytes, at: int, form: str, value: int):
+    def change(data: bytearray) -> bytes:
+        struct.pack_into(form, data, section(bytes(data), tag) + at, value)
+        return sealed(data)
+
+    return change
+
+
+CHAIN, TENSOR = layout.CHAIN.size, layout.TENSOR.size
+DAMAGE = {
+    "empty": (lambda d: b"", "header"),
+    "another file": (lambda d: b"\x89PNG" + bytes(d[4:]), "header"),
+    "cut off": (lambda d: bytes(d[:-1]), "its header says"),
+    "one bit flipped": (lambda d: bytes(d[:-1]) + bytes([d[-1] ^ 1]), "digest"),
+    "a newer version": (lambda d: bytes(d[:8]) + b"\x02\0" + bytes(d[10:]), "version 2 .* knows version 1"),
+    "bytes behind the end": (lambda d: sealed(d + b"more"), "follow"),
+    "a section out of bounds": (lambda d: poke_table(d, 7), "out of bounds"),
+    "unknown format": (poke(b"FORM", 6, "<B", 6), "not in the table"),
+    "another native dimension": (poke(b"FORM", 0, "<I", 64), "native dimension 64"),
+    "unknown kind": (poke(b"CHNS", 0, "<B", 9), "unknown kind"),
+    "accumulation of another preset": (poke(b"CHNS", 1, "<B", 1), "accumulation 1 is not allowed"),
+    "stride zero": (poke(b"CHNS", 10, "<H", 0), "stride"),
+    "reserved bytes": (poke(b"CHNS", CHAIN - 1, "<B", 1), "reserved"),
+    "reads what is not there": (poke(b"CHNS", 28, "<I", 99), "does not exist"),
+    "reads what comes later": (poke(b"CHNS", CHAIN + 28, "<I", 4), "no earlier chain"),
+    "writes twice": (poke(b"CHNS", CHAIN + 36, "<I", 1), "second time"),
+    "padding beyond the window": (poke(b"CHNS", 18, "<H", 40), "does not become"),
+    "group": (poke(b"CHNS", CHAIN + 4, "<H", 0), "grouped"),
+    "weights elsewhere": (poke(b"CHNS", 40, "<Q", 1), "not where they belong"),
+    "no pixels": (poke(b"TENS", 0, "<I", 0), "has the shape 0x12x3"),
+    "gigantic": (poke(b"TENS", 0, "<I", 1 << 31), "has the shape"),
+    "other channels": (poke(b"TENS", TENSOR + 8, "<I", 17), "without weights|not where|shape"),
+    "files": (poke(b"TENS", TENSOR + 12, "<I", 0), "not in the files"),
+    "shared registers": (poke(b"TENS", 2 * TENSOR + 16, "<I", 0), "share registers"),
+    "mantissa beyond the format": (poke(b"WMAN", 0, "<b", 32), "mantissas beyond 5 bits"),
+    "exponent beyond the format": (poke(b"WEXP", 0, "<b", 16), "exponents beyond 5 bits"),
+    "bias not finite": (poke(b"VECS", 0, "<H", 0x7C00), "not finite"),
+    "need": (poke(b"NEED", 0, "<I", 1), "does not need"),
+    "name not UTF-8": (poke(b"NAME", 8, "<B", 0xFF), "NAME"),
+    "name too long": (poke(b"NAME", 4, "<I", 1 << 30), "out of bounds"),
+}
+
+
+def poke_table(data: bytearray, index: int) -> bytes:
+    struct.pack_into("<Q", data, layout.HEADER.size + index * layout.SECTION.size + 16, 1 << 40)
+    return sealed(data)
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_the_reader_refuses(program, damage, message):
+    with pytest.raises(ProgramError, match=message):
+        Program.from_bytes(damage(bytearray(program.to_bytes())))
+
+
+def test_any_changed_byte_is_refused_or_harmless(program):
+    """Whatever a byte becomes, reading ends in a program or in ProgramError."""
+    data = program.to_bytes()
+    rng = np.random.default_rng(5)
+    for _ in range(300):
+        changed = bytearray(data)
+        for at in rng.integers(64, min(len(data), 4096), int(rng.integers(1, 4))):
+            changed[at] = int(rng.integers(256))
+        try:
+            again = Program.from_bytes(sealed(changed))
+        except ProgramError:
+            continue
+        assert again.to_bytes() == bytes(changed)
+
+
+def test_skus_carry_a_source_for_every_number():
+    for name in sku_names():
+        sku = load_sku(name)
+        assert {tag for _, tag in sku.tags} <= {"V", "V2", "M", "D"}
+    sku = load_sku()
+    # The vector and matrix files must fit the device's block memory: BFP for two of them, float16 for the
+    # rest.
+    vector, tile = (128 * 6 + 5) / 8, 128 * (128 * 6 + 5) / 8
+    used = (sku.initial_vrf * vector) + sku.matrix_rf * tile
+    used += (sku.addsub_vrf_0 + sku.addsub_vrf_1 + sku.multiply_vrf) * 256
+    assert used <= sku.on_chip_bytes
+
+
+def test_a_program_that_does_not_fit_names_the_memory(program):
+    with pytest.raises(SkuError, match=r"initial_vrf \d+ > 10"):
+        check_fits(program.need, replace(load_sku(), initial_vrf=10))
+    with pytest.raises(SkuError, match="unknown; choose one of bw-cnn-a10"):
+        load_sku("gpu")
