@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from fpga_operator.run.workers import Engine
 
 log = logging.getLogger(__name__)
 
+CRD_PATIENCE_SECONDS = 30.0  # Helm may install the CRDs in the same breath
+
 
 async def run(
     config: Config, *, health_port: int, metrics_port: int, stop: asyncio.Event | None = None
@@ -38,7 +41,7 @@ async def run(
     keys = KeyDeriver.from_file(config.master_key_file)
     cluster = await Cluster.connect()
     try:
-        await require_crds(cluster)
+        await require_crds(cluster, patience_seconds=CRD_PATIENCE_SECONDS)
         metrics = Metrics()
         store = Store()
         slots = JobSlots(store, config.max_concurrent_jobs)
@@ -72,6 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     options = parser.parse_args(arguments)
     logs.configure(options.log_level)
+    # kopf asks who runs it, and the image's user has a number but no name.
+    os.environ.setdefault("LOGNAME", "fpga-operator")
     try:
         asyncio.run(
             run(load(options.config), health_port=options.health_port, metrics_port=options.metrics_port)

@@ -1,5 +1,6 @@
 """kopf as an event source: watches, probes, start and stop. Nothing here decides anything or writes to objects."""
 
+import asyncio
 import logging
 import socket
 from typing import Any
@@ -13,6 +14,8 @@ from fpga_operator.run.mapping import MAPPING
 from fpga_operator.run.workers import UNLABELLED, Engine
 
 log = logging.getLogger(__name__)
+
+REQUIRED = ("FpgaModel", "AccelImage", "AccelService", "FpgaNode")
 
 
 def identity() -> str:
@@ -102,20 +105,25 @@ def _handler(engine: Engine, kind: str) -> Any:
     return handle
 
 
-async def require_crds(cluster: Cluster) -> None:
+async def require_crds(cluster: Cluster, patience_seconds: float) -> None:
     """Check that the kinds exist: kopf would watch nothing, in silence.
 
     Raises:
-        ConfigError: names what is missing.
+        ConfigError: names what is still missing after that time.
         ApiFailure: the API server does not answer.
     """
-    missing = []
-    for kind in ("FpgaModel", "AccelImage", "AccelService", "FpgaNode"):
-        try:
-            await cluster.list(kind, metadata_only=True)
-        except ApiFailure as error:
-            if error.status != 404:
-                raise
-            missing.append(kind)
-    if missing:
-        raise ConfigError(f"the API server does not know {', '.join(missing)}: install the CRDs first")
+    give_up = asyncio.get_running_loop().time() + patience_seconds
+    while missing := [kind for kind in REQUIRED if not await _exists(cluster, kind)]:
+        if asyncio.get_running_loop().time() >= give_up:
+            raise ConfigError(f"the API server does not know {', '.join(missing)}: install the CRDs first")
+        await asyncio.sleep(1)
+
+
+async def _exists(cluster: Cluster, kind: str) -> bool:
+    try:
+        await cluster.list(kind, metadata_only=True)
+    except ApiFailure as error:
+        if error.status != 404:
+            raise
+        return False
+    return True
