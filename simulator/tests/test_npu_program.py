@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from npu import oracle
 from npu import program as layout
+from npu.bfp import PRESETS, Rounding
+from npu.chain import Chain, Files, Kind, Stage, Tensor
 from npu.compiler import compile_model
 from npu.errors import ProgramError, SkuError
 from npu.program import Program
+from npu.registers import need_of
 from npu.sku import check_fits, load_sku, sku_names
 
 
@@ -117,6 +120,38 @@ def test_any_changed_byte_is_refused_or_harmless(program):
         except ProgramError:
             continue
         assert again.to_bytes() == bytes(changed)
+
+
+def test_the_bytes_of_version_1_are_pinned():
+    """A change of the format needs a new version: programs in users' images must stay readable."""
+    form = PRESETS["msfp-a10"]
+    chain = Chain(
+        Kind.CONV,
+        form.accumulation,
+        Stage.BIAS | Stage.RELU,
+        kernel=(2, 1),
+        stride=(1, 2),
+        dilation=(1, 1),
+        pad=(1, 0),
+        source=0,
+        target=1,
+    )
+    tensors = (Tensor(2, 3, 4, Files.MATRIX), Tensor(2, 2, 2))
+    program = Program(
+        name="pinned",
+        sku="bw-cnn-a10",
+        preset=form,
+        rounding=Rounding.NEAREST_EVEN,
+        tensors=tensors,
+        chains=(chain,),
+        chain_names=("one",),
+        mantissas=np.arange(-8, 8, dtype=np.int8),
+        exponents=np.array([-16, 0, 1, 15], np.int8),
+        vectors=np.array([0.5, -2], np.float16),
+        need=need_of((chain,), tensors),
+    )
+    assert Program.from_bytes(program.to_bytes()).chains == (chain,)
+    assert program.digest == "sha256:3b71d29ed9dde12d88a043d5f4f0434e8185cfe9d2727d36d73ea3b1a97a969a"
 
 
 def test_skus_carry_a_source_for_every_number():
