@@ -28,7 +28,17 @@ def packed(compiled_folder: Packed, tmp_path: Path) -> Packed:
 
 @pytest.fixture
 def device(tmp_path: Path) -> Iterator[DeviceProcess]:
+    """A device of the test's own."""
     process = DeviceProcess(tmp_path / "fpga")
+    process.start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture(scope="module")
+def shared_device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeviceProcess]:
+    """A device that no test of the module harms."""
+    process = DeviceProcess(tmp_path_factory.mktemp("node") / "fpga")
     process.start()
     yield process
     process.kill()

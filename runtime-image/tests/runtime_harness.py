@@ -1,5 +1,6 @@
 """A small network, compiled and packed as the toolchain packs it, and the real emulated device to run it."""
 
+import asyncio
 import json
 import os
 import signal
@@ -8,12 +9,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from accel_runtime.server import Server
+from accel_runtime.settings import Settings
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -170,3 +174,60 @@ def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -
             return found
         assert time.monotonic() < limit, f"did not happen in {seconds} s: {what or condition}"
         pause.wait(0.02)
+
+
+def local_settings(model: Path, device: DeviceProcess, **changes: Any) -> Settings:
+    """A server on 127.0.0.1 with ports of the system's choice, one device and no wait at the end."""
+    settings = Settings(
+        model_dir=model,
+        auth=False,
+        devices=(device.name,),
+        device_root=device.root,
+        host="127.0.0.1",
+        grpc_port=0,
+        health_port=0,
+        metrics_port=0,
+        drain_delay=0.0,
+    )
+    return replace(settings, **changes)
+
+
+def changed(settings: Settings, **changes: Any) -> Settings:
+    """The same settings but for `changes`."""
+    return replace(settings, **changes)
+
+
+class RunningServer:
+    """A server in this process, on an event loop and a thread of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.server = self._wait(self._start(settings))
+
+    def stop(self) -> Future[None]:
+        """Begin to drain; the result is there when the server has stopped."""
+        return asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop)
+
+    def wait_ready(self) -> "RunningServer":
+        """Return when the device serves."""
+        until(lambda: self.server.device_state.ready, what=self.server.device_state.text)
+        return self
+
+    def __enter__(self) -> "RunningServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop().result(timeout=30)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _start(self, settings: Settings) -> Server:
+        server = Server(settings)
+        await server.start()
+        return server
+
+    def _wait(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)

@@ -25,7 +25,7 @@ from accel_runtime.artifact import Artifact
 from accel_runtime.auth import KeyInterceptor
 from accel_runtime.certificates import CertificateFiles
 from accel_runtime.device import DeviceKeeper, DeviceState
-from accel_runtime.errors import SettingsError
+from accel_runtime.errors import RuntimeFault, SettingsError
 from accel_runtime.keys import KeyRing
 from accel_runtime.metrics import Metrics
 from accel_runtime.pipeline import Pipeline
@@ -60,6 +60,11 @@ class Server:
         self._http: Any = None
         self.port = self.health_port = self.metrics_port = 0
 
+    @property
+    def device_state(self) -> DeviceState:
+        """The device's state; a model without a device part is always ready."""
+        return DeviceState(True, True, "no device is needed") if self._keeper is None else self._keeper.state
+
     async def start(self) -> None:
         """Load the model, open the ports and begin to connect to the device; raises what makes that
         impossible.
@@ -78,10 +83,14 @@ class Server:
         model = ModelServer(pipeline, self._keeper, identity, admission, self.metrics, self._workers)
         await self._set_ready(self._keeper is None)
         await self._health.set("live", _SERVING)
-        await self._open_health()
-        await self._open_service(model)
-        self._http, _thread = start_http_server(settings.metrics_port, registry=self.metrics.registry)
-        self.metrics_port = self._http.server_address[1]
+        try:
+            await self._open_health()
+            await self._open_service(model)
+            self._open_metrics()
+        except RuntimeFault:
+            for server in self._servers:
+                await server.stop(None)
+            raise
         if self._keeper is not None:
             self._keeper.start()
         _log.info(
@@ -149,10 +158,10 @@ class Server:
 
     async def _open_health(self) -> None:
         server = grpc.aio.server()
+        self._servers.append(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self.health_port = _bind(server, self.settings.host, self.settings.health_port, None)
         await server.start()
-        self._servers.append(server)
 
     async def _open_service(self, model: ModelServer) -> None:
         settings = self.settings
@@ -169,6 +178,7 @@ class Server:
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
             ],
         )
+        self._servers.append(server)
         server.add_generic_rpc_handlers(
             (
                 handler(PREDICTION_SERVICE, model.prediction_methods()),
@@ -181,7 +191,14 @@ class Server:
         credentials = None if settings.tls_dir is None else CertificateFiles(settings.tls_dir).credentials()
         self.port = _bind(server, settings.host, settings.grpc_port, credentials)
         await server.start()
-        self._servers.append(server)
+
+    def _open_metrics(self) -> None:
+        port = self.settings.metrics_port
+        try:
+            self._http, _thread = start_http_server(port, registry=self.metrics.registry)
+        except OSError as error:
+            raise SettingsError(f"port {port} cannot be opened: {error}") from error
+        self.metrics_port = self._http.server_address[1]
 
     def _count_refusal(self, method: str) -> None:
         name = method.rpartition("/")[2]
