@@ -1,4 +1,4 @@
-"""What GitOps tools and `kubectl wait` rely on: no early return, telling columns, a spec that nobody writes."""
+"""What GitOps tools and `kubectl wait` rely on: no early return, telling columns, a spec nobody writes."""
 
 import subprocess
 from collections.abc import Callable
