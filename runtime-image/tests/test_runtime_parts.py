@@ -42,6 +42,7 @@ WRONG_SETTINGS = {
     "auth": {"ACCEL_AUTH": "off"},
     "a number": {"ACCEL_MODEL_VERSION": "latest"},
     "a negative number": {"ACCEL_MAX_REQUESTS": "-1"},
+    "a port": {"ACCEL_GRPC_PORT": "70000"},
     "seconds": {"ACCEL_HOLD_SECONDS": "long"},
     "seconds without end": {"ACCEL_DRAIN_GRACE_SECONDS": "inf"},
 }

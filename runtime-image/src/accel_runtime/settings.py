@@ -62,9 +62,9 @@ class Settings:
             devices=tuple(device.strip() for device in devices.split(",") if device.strip()),
             device_root=Path(environment.get("FPGA_DEVICE_ROOT") or cls.device_root),
             host=environment.get("ACCEL_HOST") or cls.host,
-            grpc_port=_number(environment, "ACCEL_GRPC_PORT", cls.grpc_port),
-            health_port=_number(environment, "ACCEL_HEALTH_PORT", cls.health_port),
-            metrics_port=_number(environment, "ACCEL_METRICS_PORT", cls.metrics_port),
+            grpc_port=_port(environment, "ACCEL_GRPC_PORT", cls.grpc_port),
+            health_port=_port(environment, "ACCEL_HEALTH_PORT", cls.health_port),
+            metrics_port=_port(environment, "ACCEL_METRICS_PORT", cls.metrics_port),
             max_message_bytes=_number(environment, "ACCEL_MAX_MESSAGE_BYTES", cls.max_message_bytes),
             max_requests=_number(environment, "ACCEL_MAX_REQUESTS", cls.max_requests),
             max_batch=_number(environment, "ACCEL_MAX_BATCH", cls.max_batch),
@@ -87,6 +87,13 @@ def _number(environment: Mapping[str, str], name: str, default: int, prefix: str
     if number < 0:
         raise SettingsError(f"{name} is {text!r}; it may not be negative")
     return number
+
+
+def _port(environment: Mapping[str, str], name: str, default: int) -> int:
+    port = _number(environment, name, default)
+    if port > 65535:
+        raise SettingsError(f"{name} is {port}; ports end at 65535")
+    return port
 
 
 def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
