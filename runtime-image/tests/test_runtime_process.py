@@ -48,7 +48,7 @@ class Container:
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "accel_runtime.main"],
-                env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "GRPC_VERBOSITY": "NONE", **environment},
                 stderr=stream,
             )
 
