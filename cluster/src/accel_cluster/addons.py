@@ -11,7 +11,22 @@ from accel_cluster.settings import DNS_SERVICE, REGISTRY
 from accel_cluster.toolchain import Binaries
 
 MANIFESTS = Path(__file__).parent / "manifests"
-APPLETS = ("cat", "echo", "env", "ls", "mkdir", "nc", "nslookup", "rm", "sh", "sleep", "touch", "wget")
+APPLETS = (
+    "cat",
+    "echo",
+    "env",
+    "httpd",
+    "ls",
+    "mkdir",
+    "nc",
+    "nslookup",
+    "rm",
+    "sh",
+    "sleep",
+    "tail",
+    "touch",
+    "wget",
+)
 NOBODY = "65534:65534"
 
 

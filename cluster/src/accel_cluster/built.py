@@ -6,20 +6,19 @@ folder is its own, because `up` refuses to begin where one of these exists and i
 """
 
 import contextlib
-import datetime as dt
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from accel_cluster import (
     addons,
     cgroups,
+    cleaning,
+    health,
     hub,
     network,
     nodes,
@@ -81,34 +80,26 @@ class Built(Provider):
                     self._start_node(node, binaries, pki)
             with progress.step("applying cluster DNS and the default StorageClass"):
                 kubectl = [str(binaries["kubectl"]), f"--kubeconfig={self.kubeconfig}"]
-                apply = [
-                    "apply",
-                    "--server-side",
-                    "--force-conflicts",
-                    "--field-manager=accel-cluster",
-                    "-f",
-                    "-",
-                ]
-                run([*kubectl, *apply], stdin=addons.manifests())
+                apply = "apply --server-side --force-conflicts --field-manager=accel-cluster -f -"
+                run([*kubectl, *apply.split()], stdin=addons.manifests())
             first = self.settings.nodes[0]
-            self._await(f"{first.name} to register", lambda: first.name in _node_states(api))
+            self._await(f"{first.name} to register", lambda: first.name in health.node_states(api))
             role = "node-role.kubernetes.io/control-plane="
             run([*kubectl, "label", "--overwrite", "node", first.name, role])
-            self._await("the nodes and cluster DNS", lambda: not _unready(self.settings, api))
+            self._await("the nodes and cluster DNS", lambda: not health.unready(self.settings, api))
 
     def down(self) -> None:
         """Remove everything, in whatever state it is; what is not there is no error."""
         _require_root()
         with self._alone():
-            if not (self.settings.state / "cluster.json").exists():
+            if not self.settings.state.exists():
                 progress.say(f"no cluster {self.name!r} here")
                 return
             with progress.step(f"removing the cluster {self.name!r}"):
                 cgroups.kill(self.settings.cgroup)
                 network.remove(self.settings, folder_too=self._made_netns_folder())
                 cgroups.remove(self.settings.cgroup)
-                _unmount_below(self.settings.state)
-                _remove_tree(self.settings.state)
+                cleaning.remove_tree(self.settings.state, last="cluster.json")
                 with contextlib.suppress(OSError):  # another cluster's state is there as well
                     self.settings.state.parent.rmdir()
 
@@ -120,8 +111,8 @@ class Built(Provider):
         try:
             api = Api(self.kubeconfig)
             rows.append(("API server", f"https://127.0.0.1:{self.settings.api_host_port}", api.is_ready()))
-            ready = _node_states(api)
-            unready = [part for part in _unready(self.settings, api) if "/" in part]
+            ready = health.node_states(api)
+            unready = [part for part in health.unready(self.settings, api) if "/" in part]
             rows.append(("cluster DNS, storage", ", ".join(unready) or "available", not unready))
         except (Failed, OSError) as error:
             rows.append(("API server", f"{error}", False))
@@ -147,15 +138,7 @@ class Built(Provider):
         api, before = Api(self.kubeconfig), time.time()
         if not self._start_node(wanted, toolchain.ensure(), Pki(self.settings.state / "pki")):
             return
-
-        def is_back() -> bool:
-            # The condition as such may still be what the node said before it was killed.
-            conditions = api.get(f"/api/v1/nodes/{wanted.name}")["status"]["conditions"]
-            ready = next(condition for condition in conditions if condition["type"] == "Ready")
-            said = dt.datetime.fromisoformat(ready["lastHeartbeatTime"]).timestamp()  # whole seconds
-            return ready["status"] == "True" and said > before
-
-        self._await(f"{wanted.name} to be Ready", is_back)
+        self._await(f"{wanted.name} to be Ready", lambda: health.is_ready_since(wanted.name, before, api))
 
     def enter(self, node: str, argv: Sequence[str]) -> list[str]:
         """Return the words that run `argv` on the node, with its own programs on the PATH."""
@@ -178,13 +161,9 @@ class Built(Provider):
             )
         if cgroups.exists(self.settings.cgroup):
             clashes.append(f"cgroup {self.settings.cgroup!r} exists and is not ours")
-        own = [self.settings.api_host_port, self.settings.registry_host_port, *self.settings.node_ports]
-        if taken := network.taken_ports(own):
-            clashes.append(f"ports taken on 127.0.0.1: {network.ranges(taken)} (`ss -ltnp` says by whom)")
-        if clashes:
-            raise Refused("this host is in use for something else:\n  " + "\n  ".join(clashes))
-        before = traces.take()
-        self.settings.state.mkdir(parents=True, exist_ok=True)
+        self._refuse([*clashes, *self._taken_ports()])
+        before = traces.take(self.settings)
+        self.settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self.settings.state / "before.json").write_text(json.dumps(before))
         ports = {
             "api_host_port": self.settings.api_host_port,
@@ -195,6 +174,16 @@ class Built(Provider):
         partial = record.with_suffix(".part")
         partial.write_text(json.dumps(known))
         partial.rename(record)
+
+    def _taken_ports(self) -> list[str]:
+        if taken := network.taken_ports(self.settings.host_ports):
+            return [f"ports taken on 127.0.0.1: {network.ranges(taken)} (`ss -ltnp` says by whom)"]
+        return []
+
+    @staticmethod
+    def _refuse(clashes: list[str]) -> None:
+        if clashes:
+            raise Refused("this host is in use for something else:\n  " + "\n  ".join(clashes))
 
     def _made_netns_folder(self) -> bool:
         """Return whether /run/netns was no mount before this cluster came."""
@@ -207,6 +196,8 @@ class Built(Provider):
     def _start_hub(self, binaries: Binaries, pki: Pki) -> Api:
         machine = hub.machine(self.settings)
         if machine.pid() is None:
+            machine.kill()  # a rest of it, which may hold the ports
+            self._refuse(self._taken_ports())
             with progress.step("starting the control plane"):
                 machine.start(hub.spec(self.settings, binaries, pki))
         server = f"https://127.0.0.1:{self.settings.api_host_port}"
@@ -251,16 +242,22 @@ class Built(Provider):
     def _alone(self) -> Iterator[None]:
         """Let one `up` or `down` of this cluster work at a time."""
         lock = Path("/run/lock") / f"accel-cluster-{self.name}.lock"
-        with lock.open("w") as file:
+        while True:
+            file = lock.open("w")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 with progress.step(f"waiting for another command on the cluster {self.name!r}"):
                     fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                lock.unlink(missing_ok=True)
+            # Whoever had it may have removed the file meanwhile: then this lock is on nothing.
+            if lock.exists() and os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+                break
+            file.close()
+        try:
+            yield
+        finally:
+            lock.unlink()
+            file.close()
 
 
 def _recorded(wanted: Settings) -> Settings | None:
@@ -277,45 +274,5 @@ def _require_root() -> None:
         raise Refused("namespaces, cgroups and mounts need root: run this as root")
 
 
-def _node_states(api: Api) -> dict[str, bool]:
-    """Return whether each registered node is Ready."""
-    return {
-        item["metadata"]["name"]: any(
-            condition["type"] == "Ready" and condition["status"] == "True"
-            for condition in item["status"].get("conditions", [])
-        )
-        for item in api.get("/api/v1/nodes")["items"]
-    }
-
-
-def _unready(settings: Settings, api: Api) -> list[str]:
-    """Return the names of the nodes and Deployments ("namespace/name") that are not ready."""
-    states = _node_states(api)
-    waiting = [node.name for node in settings.nodes if not states.get(node.name)]
-    for place in ("kube-system/coredns", "local-path-storage/local-path-provisioner"):
-        namespace, name = place.split("/")
-        deployment: dict[str, Any] = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")
-        if not deployment.get("status", {}).get("availableReplicas"):
-            waiting.append(place)
-    return waiting
-
-
 def _process(pid: int | None) -> tuple[str, bool]:
     return (f"process {pid}", True) if pid else ("does not run", False)
-
-
-def _unmount_below(folder: Path) -> None:
-    """Unmount whatever is mounted below `folder` on the host, last mounted first."""
-    places = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    for place in reversed(places):
-        if Path(place).is_relative_to(folder):
-            run(["umount", "--lazy", place])
-
-
-def _remove_tree(folder: Path) -> None:
-    """Remove a folder; another try catches what a dying process wrote meanwhile."""
-    for _ in range(3):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-    shutil.rmtree(folder)

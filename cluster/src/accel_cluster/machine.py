@@ -20,6 +20,7 @@ from accel_cluster.errors import Failed, Refused
 from accel_cluster.settings import Settings
 
 START_S = 30.0
+ENTER_S = 5.0  # until it is in its cgroup; one that is not there by then has died
 LOG_LIMIT = 64 << 20  # bytes; a longer log starts anew with the machine
 
 
@@ -113,18 +114,20 @@ class Machine:
         path.write_text(json.dumps(given, indent=1))
         log = self.folder / "init.log"
         with log.open("w") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-I", machine_init.__file__, str(path)],
+            # `setsid --fork` gives it to the host's process 1: here it is nobody's child to wait for.
+            subprocess.run(
+                ["setsid", "--fork", sys.executable, "-I", machine_init.__file__, str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,
                 cwd="/",
                 env={"PATH": SYSTEM_PATH, "HOME": "/root", "LANG": "C.UTF-8"},
+                check=True,
             )
-        deadline = time.monotonic() + START_S
+        started = time.monotonic()
         while self.pid() is None:
-            if process.poll() is not None or time.monotonic() > deadline:
+            waited = time.monotonic() - started
+            if waited > START_S or (waited > ENTER_S and not cgroups.members(cgroup)):
                 raise Failed(f"machine {self.name} does not start:\n{log.read_text()[-2000:]}")
             time.sleep(0.02)
 

@@ -88,6 +88,11 @@ class Settings:
         return range(self.first_node_port, self.first_node_port + NODE_PORT_COUNT)
 
     @property
+    def host_ports(self) -> list[int]:
+        """All ports that the cluster takes on the host's 127.0.0.1."""
+        return [self.api_host_port, self.registry_host_port, *self.node_ports]
+
+    @property
     def state(self) -> Path:
         """Where everything of this cluster lies. Short, because Unix socket paths end at 107 bytes; not a
         tmpfs.

@@ -5,8 +5,9 @@
 import shutil
 from pathlib import Path
 
-from accel_cluster import cgroups
+from accel_cluster import cgroups, network
 from accel_cluster.commands import run, search_path
+from accel_cluster.settings import Settings
 
 Traces = dict[str, list[str]]
 
@@ -21,10 +22,10 @@ WATCHED_SYSCTLS = (
 )
 
 
-def take() -> Traces:
-    """Return the host's mounts, network, cgroups and kernel settings as sorted lines."""
-    folders = (path for root in cgroups.hierarchies() for path in root.rglob("*") if path.is_dir())
-    settings = (Path("/proc/sys") / name for name in WATCHED_SYSCTLS)
+def take(settings: Settings) -> Traces:
+    """Return the host's mounts, network, cgroups, kernel settings, and the ports the cluster would take."""
+    folders = (path for root in cgroups.hierarchies() for path in root.glob("*") if path.is_dir())
+    kernel = (Path("/proc/sys") / name for name in WATCHED_SYSCTLS)
     found = {
         "mounts": [" ".join(line.split()[:3]) for line in _lines("/proc/self/mounts")],
         "network namespaces": [path.name for path in Path("/run/netns").glob("*")],
@@ -33,9 +34,9 @@ def take() -> Traces:
         "routes": run(["ip", "route", "show", "table", "all"]).splitlines(),
         "nft tables": _nft_tables(),
         "cgroups": [str(folder) for folder in folders],
-        "kernel settings": [f"{path}={path.read_text().strip()}" for path in settings if path.exists()],
+        "kernel settings": [f"{path}={path.read_text().strip()}" for path in kernel if path.exists()],
         "state folders": [str(path) for path in Path("/var/lib/accel-cluster").glob("*")],
-        "listening": _listening(),
+        "listening": list(map(str, network.taken_ports(settings.host_ports))),
     }
     return {what: sorted(lines) for what, lines in found.items()}
 
@@ -52,12 +53,6 @@ def _nft_tables() -> list[str]:
     if shutil.which("nft", path=search_path()) is None:  # before `up` has installed it there can be none
         return []
     return run(["nft", "list", "tables"]).splitlines()
-
-
-def _listening() -> list[str]:
-    """Return the TCP ports that are listened on: state 0A in /proc/net/tcp."""
-    rows = (line.split() for name in ("tcp", "tcp6") for line in _lines(f"/proc/net/{name}")[1:])
-    return [row[1] for row in rows if row[3] == "0A"]
 
 
 def _lines(path: str) -> list[str]:
