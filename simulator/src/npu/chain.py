@@ -11,8 +11,26 @@ from enum import Enum, IntFlag
 
 from npu.bfp import Accumulation
 
-__all__ = ["EXPANDER_KERNEL", "NATIVE_DIM", "Chain", "Files", "Kind", "Need", "Stage", "Tensor", "blocks"]
+__all__ = [
+    "EXPANDER_CHANNELS",
+    "EXPANDER_KERNEL",
+    "EXPANDER_TILES",
+    "MAX_KERNEL",
+    "MAX_NUMBERS",
+    "MAX_SIDE",
+    "NATIVE_DIM",
+    "Chain",
+    "Files",
+    "Kind",
+    "Need",
+    "Stage",
+    "Tensor",
+    "blocks",
+]
 
+MAX_SIDE = 65_535  # of a tensor, in each direction
+MAX_NUMBERS = 1 << 28  # in one tensor: a gigabyte of float32
+MAX_KERNEL = 64
 NATIVE_DIM = 128  # numbers in a native vector; a parameter of the compiler from a later release on
 EXPANDER_KERNEL = 7  # the image unit always cuts 7 x 7 windows
 EXPANDER_CHANNELS = 3

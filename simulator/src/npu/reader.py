@@ -15,6 +15,9 @@ from npu.bfp import PRESETS, Accumulation, Preset, Rounding
 from npu.chain import (
     EXPANDER_CHANNELS,
     EXPANDER_KERNEL,
+    MAX_KERNEL,
+    MAX_NUMBERS,
+    MAX_SIDE,
     NATIVE_DIM,
     Chain,
     Files,
@@ -30,9 +33,6 @@ from npu.registers import contradiction, need_of
 
 __all__ = ["read"]
 
-MAX_SIDE = 65_535
-MAX_NUMBERS = 1 << 28  # in one tensor: a gigabyte of float32
-MAX_KERNEL = 64
 MAX_NAME = 4_096
 MAX_CHAINS = 2_048
 

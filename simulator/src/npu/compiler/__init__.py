@@ -15,8 +15,9 @@ from npu.compiler.lowering import lower
 from npu.compiler.operators import Role, judge
 from npu.compiler.partition import choose
 from npu.compiler.split import split
+from npu.errors import UnsupportedModel
 from npu.program import Program
-from npu.sku import DEFAULT_SKU, load_sku
+from npu.sku import DEFAULT_SKU, Sku, load_sku
 
 __all__ = ["Compiled", "compile_model"]
 
@@ -49,6 +50,13 @@ def compile_model(
     Raises a CompileError: NothingToOffload, UnsupportedModel, or what does not fit; SkuError for the SKU.
     """
     preset, machine = bfp.preset(precision), load_sku(sku)
+    try:
+        return _compile(model, preset, machine, name)
+    except UnicodeDecodeError as error:  # protobuf decodes names when they are read
+        raise UnsupportedModel(f"the model has names that are not UTF-8: {error}") from error
+
+
+def _compile(model: Any, preset: bfp.Preset, machine: Sku, name: str | None) -> Compiled:
     graph = load(model)
     verdicts = judge(graph)
     region = choose(graph, verdicts)

@@ -41,8 +41,7 @@ class Graph:
 
     def constant(self, name: str) -> NDArray[Any]:
         """The value of a constant tensor."""
-        value: NDArray[Any] = numpy_helper.to_array(self.constants[name])
-        return value
+        return _array(self.constants[name])
 
     def inputs_of(self, index: int) -> list[str]:
         """The tensors that a node reads and that are no constants, with those that its subgraphs capture."""
@@ -65,6 +64,7 @@ def load(model: Any) -> Graph:
             raise UnsupportedModel(
                 f"the weights {tensor.name!r} lie in another file; save the model as one file"
             )
+    _check_nodes(model)
     nodes = list(_fold(model, constants))
     graph = Graph(
         model,
@@ -98,6 +98,14 @@ def label(node: Any) -> str:
     return f"{node.op_type} {node.name or (node.output[0] if node.output else '?')!r}"
 
 
+def _array(tensor: Any) -> NDArray[Any]:
+    try:
+        value: NDArray[Any] = numpy_helper.to_array(tensor)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnsupportedModel(f"the constant {tensor.name!r} is damaged: {error}") from error
+    return value
+
+
 def reads(node: Any) -> list[str]:
     """The tensors that a node reads, with those that its subgraphs capture."""
     return [name for name in [*node.input, *_captured(node)] if name]
@@ -110,6 +118,19 @@ def _captured(node: Any) -> Iterable[str]:
             made |= {tensor.name for tensor in inner.initializer}
             read = {name for n in inner.node for name in reads(n)} | {value.name for value in inner.output}
             yield from sorted(read - made)
+
+
+def _check_nodes(model: Any) -> None:
+    """Every standard operator has the inputs and attributes that its definition asks for."""
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.ir_version
+    context.opset_imports = {imported.domain: imported.version for imported in model.opset_import}
+    for node in model.graph.node:
+        try:
+            if node.domain in ("", "ai.onnx"):
+                onnx.checker.check_node(node, context)
+        except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
+            raise UnsupportedModel(f"not valid ONNX: {error}") from error
 
 
 def _fold(model: Any, constants: dict[str, Any]) -> Iterator[Any]:
@@ -130,7 +151,7 @@ def _fold(model: Any, constants: dict[str, Any]) -> Iterator[Any]:
 def _constant_value(node: Any) -> Any:
     given = attributes(node)
     if "value" in given:
-        return numpy_helper.to_array(given["value"])
+        return _array(given["value"])
     for key, kind in (
         ("value_float", np.float32),
         ("value_floats", np.float32),
@@ -155,7 +176,7 @@ def _foldable(node: Any, constants: dict[str, Any]) -> bool:
 
 
 def _evaluate(node: Any, constants: dict[str, Any], model: Any) -> Any:
-    feeds = {name: numpy_helper.to_array(constants[name]) for name in node.input if name}
+    feeds = {name: _array(constants[name]) for name in node.input if name}
     try:
         opsets = {imported.domain: imported.version for imported in model.opset_import}
         return ReferenceEvaluator(node, opsets=opsets).run(None, feeds)[0]

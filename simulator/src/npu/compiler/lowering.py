@@ -194,7 +194,8 @@ def _batch_norm(graph: Graph, index: int) -> tuple[Float64, Float64]:
     """Scale and bias of a batch normalisation, in float64."""
     node = graph.nodes[index]
     gamma, beta, mean, variance = (graph.constant(name).astype(np.float64) for name in node.input[1:5])
-    scale = gamma / np.sqrt(variance + np.float64(attributes(node).get("epsilon", 1e-5)))
+    with np.errstate(invalid="ignore", divide="ignore"):  # refused later, with the layer's name
+        scale = gamma / np.sqrt(variance + np.float64(attributes(node).get("epsilon", 1e-5)))
     return scale, beta - mean * scale
 
 

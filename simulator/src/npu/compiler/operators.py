@@ -4,20 +4,20 @@
 window) vanish in the compiler's own layout.
 """
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
-from npu.chain import EXPANDER_KERNEL, Kind
+from npu.chain import EXPANDER_CHANNELS, EXPANDER_KERNEL, MAX_KERNEL, MAX_NUMBERS, MAX_SIDE, Kind
 from npu.compiler.geometry import TO_NCHW, TO_NHWC, Layout, Window, layouts, pads_of_pad, windows
 from npu.compiler.graph import Graph, attributes
 
 __all__ = ["Layout", "Role", "Verdict", "judge", "layouts", "pads_of_pad", "windows"]
 
 FLOAT = 1  # onnx.TensorProto.FLOAT
-MAX_KERNEL = 64
 
 
 class Role(Enum):
@@ -74,7 +74,12 @@ def real_readers(graph: Graph, verdicts: list[Verdict], tensor: str) -> list[int
 
 def expands(chain_input: bool, channels: int, kernel: tuple[int, int], dilation: tuple[int, int]) -> Kind:
     """The Expander takes the program's input if that is an image and the kernel fits its windows."""
-    if chain_input and channels <= 3 and max(kernel) <= EXPANDER_KERNEL and dilation == (1, 1):
+    if (
+        chain_input
+        and channels <= EXPANDER_CHANNELS
+        and max(kernel) <= EXPANDER_KERNEL
+        and dilation == (1, 1)
+    ):
         return Kind.EXPAND
     return Kind.CONV
 
@@ -89,6 +94,9 @@ def _judge(graph: Graph, index: int, known: dict[str, Layout], verdicts: list[Ve
         shape = graph.shapes.get(name, ())
         if len(shape) != 4 or None in shape[1:]:
             return _host(f"{name!r} is not a picture of known height, width and channels")
+        lengths = [length or 0 for length in shape[1:]]
+        if max(lengths) > MAX_SIDE or math.prod(lengths) > MAX_NUMBERS:
+            return _host(f"{name!r} is larger than any device")
         info = graph.infos.get(name)
         if info is not None and info.type.tensor_type.elem_type not in (0, FLOAT):
             return _host(f"{name!r} is not float32")
@@ -103,8 +111,14 @@ def _conv(graph: Graph, index: int, _known: dict[str, Layout], _verdicts: list[V
     node, given = graph.nodes[index], attributes(graph.nodes[index])
     if any(name and name not in graph.constants for name in node.input[1:]):
         return _host("its weights are not constant")
+    weights = graph.shapes[node.input[1]]
+    channels = graph.shapes[node.input[0]][1]
     if given.get("group", 1) != 1:
         return _host("grouped convolutions do not map to the matrix unit")
+    if len(weights) != 4 or weights[1] != channels or weights[0] != graph.shapes[node.output[0]][1]:
+        return _host("its weights do not fit its input")
+    if len(node.input) > 2 and node.input[2] and graph.shapes[node.input[2]] != (weights[0],):
+        return _host("its bias does not fit its output")
     window = windows(graph, index)
     if max(window.kernel) > MAX_KERNEL:
         return _host(f"its kernel is larger than {MAX_KERNEL}")
@@ -121,6 +135,8 @@ def _max_pool(graph: Graph, index: int, _known: dict[str, Layout], verdicts: lis
 
 
 def _check_pads(window: Window) -> Verdict:
+    if max(*window.stride, *window.dilation) > MAX_SIDE:
+        return _host("its stride or dilation is beyond any picture")
     top, left, bottom, right = window.pads
     for axis, (before, after) in enumerate(((top, bottom), (left, right))):
         extent = (window.kernel[axis] - 1) * window.dilation[axis] + 1
@@ -195,6 +211,9 @@ def _batch_norm(graph: Graph, index: int, _known: dict[str, Layout], _verdicts: 
     node = graph.nodes[index]
     if any(name not in graph.constants for name in node.input[1:]):
         return _host("its statistics are not constant")
+    channels = graph.shapes[node.input[0]][1]
+    if any(graph.shapes[name] != (channels,) for name in node.input[1:]):
+        return _host("its statistics do not fit its input")
     if attributes(node).get("training_mode", 0):
         return _host("it is in training mode")
     return WORK
