@@ -34,6 +34,7 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),  # the server's limit decides, with its own text
     ("grpc.enable_retries", 0),  # retries.py knows when; two layers would multiply
+    ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, not the process's old one
     ("grpc.initial_reconnect_backoff_ms", 100),  # a restarted server is found within a second
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]

@@ -22,6 +22,8 @@ def push_source(registry: Registry, directory: Path, reference: Reference) -> Re
         BadReference: the reference has no tag.
     """
     tag = reference.target
+    if not directory.is_dir():
+        raise InvalidContent(f"'{directory}' is not a folder.")
     entries = list(directory_entries(directory))
     if not entries:
         raise InvalidContent(f"'{directory}' holds no file.")

@@ -1,0 +1,139 @@
+"""A small model server for the client's tests: real gRPC, answers made by the test."""
+
+import base64
+import json
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from accel.tfs.messages import GetModelMetadataResponse, SignatureDefMap
+from accel.tfs.services import PREDICTION_SERVICE, handler
+
+Answer = Callable[[Any, Any], Any]
+
+
+@dataclass
+class Seen:
+    """What the server has received."""
+
+    requests: list[Any] = field(default_factory=list)
+    metadata: list[dict[str, Any]] = field(default_factory=list)
+    peers: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def serving(predict: Answer, metadata: Any = None, port: int = 0) -> Iterator[tuple[int, Seen]]:
+    """Serve PredictionService on 127.0.0.1; yields the port and what is seen."""
+    seen = Seen()
+
+    def call(request: Any, context: Any) -> Any:
+        seen.requests.append(request)
+        seen.metadata.append({item.key: item.value for item in context.invocation_metadata()})
+        seen.peers.add(context.peer())
+        return predict(request, context)
+
+    server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+    methods = {"Predict": call, "GetModelMetadata": lambda _request, _context: metadata}
+    server.add_generic_rpc_handlers((handler(PREDICTION_SERVICE, methods),))
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    server.start()
+    try:
+        yield bound, seen
+    finally:
+        server.stop(None).wait()
+
+
+def signature(**inputs: int) -> Any:
+    """A GetModelMetadata answer: inputs by alias and TensorFlow dtype number, one output `scores`."""
+    signatures = SignatureDefMap()
+    entry = signatures.signature_def["serving_default"]
+    for alias, dtype in inputs.items():
+        entry.inputs[alias].name = f"{alias}:0"
+        entry.inputs[alias].dtype = dtype
+        entry.inputs[alias].tensor_shape.dim.add(size=-1)
+    entry.outputs["scores"].name = "softmax:0"
+    entry.outputs["scores"].dtype = 1
+    response = GetModelMetadataResponse()
+    response.metadata["signature_def"].value = signatures.SerializeToString()
+    return response
+
+
+KUBECTL = """#!{python}
+import json, os, socket, sys, threading
+arguments = [a for a in sys.argv[1:] if not a.startswith("--")]
+objects = json.load(open({objects!r}))
+open({log!r}, "a").write(json.dumps(sys.argv[1:]) + "\\n")
+if arguments[0] == "get":
+    found = objects.get(f"{{arguments[1]}}/{{arguments[2]}}")
+    if found is None:
+        sys.exit(f'Error from server (NotFound): {{arguments[1]}} "{{arguments[2]}}" not found')
+    print(json.dumps(found))
+elif arguments[0] == "port-forward":
+    target = objects.get(f"forward {{arguments[1]}}{{arguments[2]}}")
+    if target is None:
+        sys.exit(f'Error from server (NotFound): "{{arguments[1]}}" not found')
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(f"Forwarding from 127.0.0.1:{{listener.getsockname()[1]}} -> {{target}}", flush=True)
+    def pump(source, sink):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    while True:
+        near, _ = listener.accept()
+        far = socket.create_connection(("127.0.0.1", target))
+        for pair in ((near, far), (far, near)):
+            threading.Thread(target=pump, args=pair, daemon=True).start()
+"""
+
+
+class Cluster:
+    """A `kubectl` on PATH that knows the objects it is given: the program is the client's only way to a
+    cluster.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import sys
+
+        self._objects = folder / "objects.json"
+        self._log = folder / "calls"
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        program = self.bin / "kubectl"
+        program.write_text(
+            KUBECTL.format(python=sys.executable, objects=str(self._objects), log=str(self._log))
+        )
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        self._known: dict[str, Any] = {}
+        self.path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
+
+    def put(self, kind: str, name: str, /, **content: Any) -> None:
+        self._known[f"{kind}/{name}"] = {"metadata": {"name": name, "generation": 1}} | content
+        self._write()
+
+    def forward(self, target: str, port: int, to: int) -> None:
+        """`kubectl port-forward target :port` reaches the local port `to`."""
+        self._known[f"forward {target}:{port}"] = to
+        self._write()
+
+    def secret(self, name: str, **keys: str) -> None:
+        self.put("secret", name, data={k: base64.b64encode(v.encode()).decode() for k, v in keys.items()})
+
+    def calls(self) -> list[list[str]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+    def _write(self) -> None:
+        self._objects.write_text(json.dumps(self._known))
+
+
+def after(seconds: float, action: Callable[[], None]) -> threading.Timer:
+    """Run `action` later, on a thread."""
+    timer = threading.Timer(seconds, action)
+    timer.start()
+    return timer

@@ -1,0 +1,259 @@
+"""`kubectl accel` and client_from_service, with kubectl replaced by a program that knows the test's
+objects.
+"""
+
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from accel import AccelError, ServiceNotReady, client_from_service
+from accel.cli import main
+from accel.cli.scoring import Wish, classes, read_labels
+from accel.cli.story import describe
+from accel.service import endpoint_of
+from accel.tfs import tensors
+from accel.tfs.messages import PredictResponse
+from client_harness import Cluster, serving, signature
+
+SERVICES, IMAGES, MODELS = "accelservices.accel.dev", "accelimages.accel.dev", "fpgamodels.accel.dev"
+SCORES = np.array([[0.1, 0.7, 0.2]], np.float32)
+
+
+def answer(request: Any, context: Any) -> Any:
+    response = PredictResponse()
+    for name in request.output_filter or ["scores"]:
+        response.outputs[name].CopyFrom(tensors.to_proto(SCORES))
+    clocks = (("accel-simulated-us", "1500"), ("accel-device-wall-us", "7000"), ("accel-device-id", "fpga0"))
+    context.set_trailing_metadata(clocks)
+    return response
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What the installed command does, without a process of its own."""
+    out, error = io.StringIO(), io.StringIO()
+    code: object = 0
+    with mock.patch("sys.argv", ["kubectl-accel", *arguments]), redirect_stdout(out), redirect_stderr(error):
+        try:
+            main()
+        except SystemExit as left:
+            code = left.code
+    if isinstance(code, str):  # the interpreter's rule: a text is printed and the code is 1
+        error.write(code + "\n")
+        code = 1
+    return subprocess.CompletedProcess(list(arguments), int(str(code or 0)), out.getvalue(), error.getvalue())
+
+
+def service(port: int, expose: str = "NodePort", **spec: Any) -> dict[str, Any]:
+    return {
+        "kind": "AccelService",
+        "spec": {"expose": {"type": expose}, **spec},
+        "status": {"scoringUri": f"127.0.0.1:{port}", "keysSecret": "demo-keys", "state": "Healthy"},
+    }
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    (tmp_path / "cat.jpg").write_bytes(b"\xff\xd8cat")
+    return str(tmp_path / "cat.jpg")
+
+
+def test_predict_prints_classes_and_clocks(cluster: Cluster, picture: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    cluster.secret("demo-keys", primary="k1", secondary="k2")
+    with serving(answer, signature(images=7)) as (port, seen):
+        cluster.put(SERVICES, "demo", **service(port))
+        done = run(
+            "predict",
+            "demo",
+            "-f",
+            picture,
+            "--top",
+            "2",
+            "--labels",
+            str(tmp_path / "labels.txt"),
+            "-n",
+            "ns",
+        )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert picture in lines[0]
+    assert "FPGA 1.500 ms simulated on fpga0, emulator 7.0 ms" in lines[0]
+    assert [line.split() for line in lines[1:]] == [["dog", "0.7000"], ["class", "2", "0.2000"]]
+    assert seen.metadata[0]["authorization"] == "Bearer k1"
+    assert seen.metadata[0]["x-ms-aml-grpc-service-route"] == "/api/v1/service/demo"
+    assert all("--namespace=ns" in call for call in cluster.calls())
+
+
+@pytest.mark.parametrize(("expose", "options"), [("ClusterIP", []), ("NodePort", ["--port-forward"])])
+def test_predict_through_a_port_forward(
+    cluster: Cluster, picture: str, expose: str, options: list[str]
+) -> None:
+    with serving(answer, signature(images=7)) as (port, _):
+        cluster.put(SERVICES, "demo", **service(1, expose, auth={"enabled": False}))
+        cluster.put("service", "demo", spec={"ports": [{"name": "grpc", "port": 8500}]})
+        cluster.forward("service/demo", 8500, port)
+        done = run("predict", "demo", "-f", picture, *options)
+    assert done.returncode == 0, done.stderr
+    assert "class 1" in done.stdout
+
+
+def test_client_from_service(cluster: Cluster) -> None:
+    cluster.secret("demo-keys", secondary="k2")
+    with serving(answer) as (port, seen):
+        cluster.put(SERVICES, "demo", **service(port))
+        with client_from_service("demo", "ns") as client:
+            np.testing.assert_array_equal(client.score_numpy_arrays({}), SCORES)
+    assert seen.metadata[0]["authorization"] == "Bearer k2"
+
+
+WAITING = {
+    "type": "Ready",
+    "status": "False",
+    "reason": "NoFreeDevice",
+    "message": "other/cats holds the only FPGA",
+}
+
+
+def test_a_service_without_an_address_says_the_operators_reason() -> None:
+    waiting = {"metadata": {"name": "demo"}, "status": {"conditions": [WAITING]}}
+    with pytest.raises(ServiceNotReady, match="demo has no address yet: NoFreeDevice: other/cats holds"):
+        endpoint_of(waiting)
+
+
+ENDPOINTS = {
+    # name: (spec, scoringUri) -> host, port, tls, auth, inside only
+    "node port": (
+        ({"expose": {"type": "NodePort"}}, "10.1.2.3:30123"),
+        ("10.1.2.3", 30123, False, True, False),
+    ),
+    "default": (({}, "a.ns.svc:8500"), ("a.ns.svc", 8500, False, True, True)),
+    "tls": (({"tls": {"secretRef": {"name": "t"}}}, "a.ns.svc:8500"), ("a.ns.svc", 8500, True, True, True)),
+    "no keys": (({"auth": {"enabled": False}}, "a.ns.svc:8500"), ("a.ns.svc", 8500, False, False, True)),
+    "with a scheme": (({}, "grpc://a.ns.svc:8500/"), ("a.ns.svc", 8500, False, True, True)),
+    "ipv6": (({}, "[fd00::1]:30123"), ("[fd00::1]", 30123, False, True, True)),
+}
+
+
+@pytest.mark.parametrize("name", ENDPOINTS)
+def test_endpoints(name: str) -> None:
+    (spec, uri), expected = ENDPOINTS[name]
+    found = endpoint_of({"metadata": {"name": "a"}, "spec": spec, "status": {"scoringUri": uri}})
+    assert (found.host, found.port, found.tls, found.auth, found.inside_only) == expected
+    assert found.keys_secret == "a-keys"
+
+
+def failing_cases(cluster: Cluster, picture: str, port: int) -> dict[str, tuple[list[str], str]]:
+    cluster.put(SERVICES, "demo", **service(port))
+    cluster.put(SERVICES, "waiting", kind="AccelService", status={"conditions": [WAITING]})
+    cluster.put(SERVICES, "closed", **service(port, auth={"enabled": False}))
+    return {
+        "no service": (["predict", "nobody", "-f", picture], "NotFound"),
+        "no address": (["predict", "waiting", "-f", picture], "NoFreeDevice"),
+        "no secret": (["predict", "demo", "-f", picture], '"demo-keys" not found'),
+        "no picture": (["predict", "closed", "-f", picture + "x", "--input", "pixels"], "No such file"),
+        "no picture input": (["predict", "closed", "-f", picture], "pixels (float32). Name one with --input"),
+        "no folder": (["push", picture, "oci:///sources/a:1"], "is not a folder"),
+        "no registry": (
+            ["push", str(Path(picture).parent), "oci:///sources/a:1"],
+            '"service/registry" not found',
+        ),
+        "no reference": (["push", str(Path(picture).parent), "sources"], "oci://"),
+        "no object": (["status", "nobody"], "is named 'nobody'"),
+        "no kind": (["status", "pods/nobody"], "unknown kind 'pods'"),
+    }
+
+
+def test_refusals_are_one_line(cluster: Cluster, picture: str) -> None:
+    with serving(answer, signature(pixels=1)) as (port, _):
+        for name, (arguments, words) in failing_cases(cluster, picture, port).items():
+            done = run(*arguments)
+            assert done.returncode == 1, name
+            assert words in done.stderr, (name, done.stderr)
+            assert len(done.stderr.strip().splitlines()) == 1, (name, done.stderr)
+
+
+def test_status_tells_the_whole_chain(cluster: Cluster) -> None:
+    cluster.put(
+        SERVICES,
+        "demo",
+        kind="AccelService",
+        spec={"imageRef": {"name": "img"}},
+        status={"state": "Unschedulable", "conditions": [WAITING], "readyReplicas": 1},
+    )
+    cluster.put(
+        IMAGES, "img", kind="AccelImage", spec={"modelRef": {"name": "net"}}, status=ready("creationState")
+    )
+    cluster.put(MODELS, "net", kind="FpgaModel", spec={}, status=ready("state") | {"latestVersion": 2})
+    done = run("status", "demo")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "AccelService demo: not Ready (Unschedulable)",
+        "  NoFreeDevice: other/cats holds the only FPGA",
+        "  ready replicas: 1",
+        "AccelImage img: Ready (Succeeded)",
+        "FpgaModel net: Ready (Succeeded)",
+        "  latest version: 2",
+    ]
+
+
+def ready(state: str) -> dict[str, Any]:
+    condition = {"type": "Ready", "status": "True", "reason": "Ready", "message": ""}
+    return {state: "Succeeded", "observedGeneration": 1, "conditions": [condition]}
+
+
+def test_the_program_is_installed(cluster: Cluster) -> None:
+    program = str(Path(sys.executable).with_name("kubectl-accel"))
+    done = subprocess.run([program, "status", "nobody"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no AccelService")
+    done = subprocess.run([program, "--help"], capture_output=True, text=True)
+    assert all(command in done.stdout for command in ("predict", "status", "push"))
+
+
+def test_status_of_an_object_that_was_edited_since() -> None:
+    edited = {"kind": "FpgaModel", "metadata": {"name": "net", "generation": 2}, "status": ready("state")}
+    assert "  edited since; the operator has not seen that yet" in list(describe(edited))
+
+
+CLASSES = {
+    # name: (answer, labels, lines)
+    "a vector": (np.array([0.1, 0.9]), ("cat", "dog"), ["dog 0.9000", "cat 0.1000"]),
+    "a batch of one": (np.array([[0.1, 0.9]]), (), ["class 1 0.9000", "class 0 0.1000"]),
+    "a feature map": (np.zeros((2, 3)), (), ["output of shape [2, 3], values 0.0 to 0.0"]),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes(name: str) -> None:
+    values, labels, expected = CLASSES[name]
+    assert [" ".join(line.split()) for line in classes(values, Wish(labels=labels))] == expected
+
+
+LABELS = {
+    # name: (file name, content)
+    "text": ("l.txt", "cat\ndog\n"),
+    "list": ("l.json", '["cat", "dog"]'),
+    "pairs": ("l.json", '[["n1", "cat"], ["n2", "dog"]]'),
+    "object": ("l.json", '{"0": "cat", "1": ["n2", "dog"]}'),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels(tmp_path: Path, name: str) -> None:
+    file, content = LABELS[name]
+    (tmp_path / file).write_text(content)
+    assert read_labels(tmp_path / file) == ("cat", "dog")
+
+
+def test_labels_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "l.json").write_text("{")
+    with pytest.raises(AccelError, match="--labels"):
+        read_labels(tmp_path / "l.json")
+    assert json.loads("[]") == list(read_labels(None))
