@@ -1,10 +1,11 @@
 """Unpacking what a stranger packed: tar, tar.gz and zip, within bounds.
 
-Only folders and regular files are made, only below the target, and only so many of them. Links are refused rather than
-followed or checked: a model needs none, and every rule about links has had its hole.
+Only folders and regular files are made, only below the target, and only so many of them. Links are refused
+rather than followed or checked: a model needs none, and every rule about links has had its hole.
 """
 
 import gzip
+import io
 import lzma
 import os
 import stat
@@ -20,7 +21,8 @@ from accel_toolchain.conditions import Terminal
 MAX_MEMBERS = 20_000
 _MAX_DEPTH = 32
 _CHUNK = 1 << 20
-# tarfile reads an extended header in one call of the size that the header claims; file contents come in small pieces.
+# tarfile reads an extended header in one call of the size that the header claims; file contents come in small
+# pieces.
 _MAX_READ = 8 << 20
 
 
@@ -48,7 +50,14 @@ def unpack(archive: Path, target: Path, max_bytes: int) -> None:
         else:
             with archive.open("rb") as stream:
                 _unpack_tar(stream, target, max_bytes)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        EOFError,
+        zlib.error,
+        gzip.BadGzipFile,
+        lzma.LZMAError,
+    ) as error:
         raise _bad(f"it is truncated or damaged ({error})") from error
     except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted member, unknown compression
         raise _bad(f"it uses what is not supported ({error})") from error
@@ -76,15 +85,15 @@ class _Budget:
             )
 
 
-class _Bounded:
+class _Bounded(io.RawIOBase):
     """A stream for tarfile that refuses one large read and an endless run of headers."""
 
-    def __init__(self, stream: IO[bytes], limit: int) -> None:
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, limit: int) -> None:
         self._stream = stream
         self._limit = limit
 
-    def read(self, size: int) -> bytes:
-        if size < 0 or size > _MAX_READ:
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0 or size > _MAX_READ:
             raise _bad("a header claims an absurd size")
         if self._stream.tell() > self._limit:
             raise _bad("it is a decompression bomb")
@@ -97,10 +106,10 @@ class _Bounded:
         return self._stream.seek(offset, whence)
 
 
-def _unpack_tar(stream: IO[bytes], target: Path, max_bytes: int) -> None:
+def _unpack_tar(stream: IO[bytes] | gzip.GzipFile, target: Path, max_bytes: int) -> None:
     budget = _Budget(max_bytes)
     bounded = _Bounded(stream, 2 * max_bytes + (64 << 20))  # padding and headers come on top of the contents
-    with tarfile.open(fileobj=bounded, mode="r:") as tar:  # type: ignore[arg-type]  # a reader is enough
+    with tarfile.open(fileobj=bounded, mode="r:") as tar:
         for member in tar:
             budget.member()
             path = _inside(target, member.name)
@@ -113,7 +122,10 @@ def _unpack_tar(stream: IO[bytes], target: Path, max_bytes: int) -> None:
                 assert content is not None
                 _write(path, content.read, budget)
             else:
-                raise _bad(f"'{member.name}' is a link or a special file; pack regular files only (tar --dereference)")
+                raise _bad(
+                    f"'{member.name}' is a link or a special file; pack regular files only (tar "
+                    "--dereference)"
+                )
 
 
 def _unpack_zip(archive: Path, target: Path, max_bytes: int) -> None:
@@ -134,7 +146,12 @@ def _unpack_zip(archive: Path, target: Path, max_bytes: int) -> None:
 
 def _inside(target: Path, name: str) -> Path:
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or "\0" in name or ":" in (path.parts[0] if path.parts else ""):
+    if (
+        path.is_absolute()
+        or ".." in path.parts
+        or "\0" in name
+        or ":" in (path.parts[0] if path.parts else "")
+    ):
         raise _bad(f"'{name}' lies outside of it")
     if len(path.parts) > _MAX_DEPTH:
         raise _bad(f"'{name[:80]}…' is nested more than {_MAX_DEPTH} folders deep")
@@ -159,4 +176,6 @@ def _write(path: Path, read: Callable[[int], bytes], budget: _Budget) -> None:
 
 
 def _bad(why: str) -> Terminal:
-    return Terminal("BadArchive", f"spec.source.uri: the archive was not unpacked: {why}. Pack the model again.")
+    return Terminal(
+        "BadArchive", f"spec.source.uri: the archive was not unpacked: {why}. Pack the model again."
+    )

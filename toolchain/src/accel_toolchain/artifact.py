@@ -1,6 +1,7 @@
 """The artifact: the files that a model server needs, and how they are named inside a container.
 
-Schema accel.dev/artifact/v1. `convert` writes the folder, `push` makes one layer of it, the model server reads it.
+Schema accel.dev/artifact/v1. `convert` writes the folder, `push` makes one layer of it, the model server
+reads it.
 """
 
 import hashlib
@@ -68,7 +69,12 @@ class Artifact:
         """Write all files; their digests stand in model.json, so that a server notices damage."""
         folder.mkdir(parents=True, exist_ok=True)
         digests = {}
-        named = {PRE: self.parts.pre, PROGRAM: self.parts.program, POST: self.parts.post, COMPOSED: self.parts.composed}
+        named = {
+            PRE: self.parts.pre,
+            PROGRAM: self.parts.program,
+            POST: self.parts.post,
+            COMPOSED: self.parts.composed,
+        }
         for name, content in named.items():
             if content is not None:
                 (folder / name).write_bytes(content)
@@ -102,6 +108,8 @@ def layer_entries(folder: Path) -> Iterator[Entry]:
     Raises:
         InvalidContent: the folder holds something that no artifact has; the converter ran a stranger's graph.
     """
+    if not (folder / MODEL).is_file():
+        raise InvalidContent(f"There is no {MODEL} to push.")
     for entry in directory_entries(folder, MODEL_DIRECTORY):
         name = entry.path.removeprefix(f"{MODEL_DIRECTORY}/")
         if name not in _FILES and not name.startswith(f"{SOURCE}/"):

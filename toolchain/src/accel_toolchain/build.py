@@ -1,15 +1,28 @@
 """Building a model's image without a daemon: the base's layers, the model's layer, an amended config.
 
-Nothing is unpacked or packed: layers are mounted or copied, so that equal input gives an equal digest and a build takes
-seconds.
+Nothing is unpacked or packed: layers are mounted or copied, so that equal input gives an equal digest and a
+build takes seconds.
 """
 
 import json
 import platform
+from dataclasses import dataclass
 from typing import Any, Final
 
-from accel.oci import Document, Index, Manifest, NotFound, OciError, Reference, Registry, Rejected, Unavailable, digest_of
+from accel.oci import (
+    Document,
+    Index,
+    Manifest,
+    NotFound,
+    OciError,
+    Reference,
+    Registry,
+    Rejected,
+    Unavailable,
+    digest_of,
+)
 from accel.oci.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, canonical_json
+
 from accel_toolchain import results
 from accel_toolchain.conditions import Terminal, Transient
 from accel_toolchain.jobs import BuildJob
@@ -56,19 +69,28 @@ def build(job: BuildJob) -> dict[str, Any]:
 
 def _build(registry: Registry, job: BuildJob) -> dict[str, Any]:
     model = _model(registry, job)
-    base_registry, base_repository, base = _base(job)
+    try:
+        reference = Reference.parse(job.base)
+        base_registry = Registry.of(reference, job.registry, insecure=job.base_insecure)
+    except Rejected as error:
+        raise _no_base(job, error) from error
     with base_registry:
+        base = _base(job, base_registry, reference)
         key = image_key(base.digest, model.digest)
         versions = list_versions(registry, job.repository)
         version = next((v for v in versions if v.key == key), None)
         if version is None:
-            version = _assemble(registry, job, model, base_registry, base_repository, base, key, next_number(versions))
+            source = _Base(base_registry, reference.repository, base)
+            version = _assemble(registry, job, model, source, key, next_number(versions))
             versions = [version, *versions]
     record = get_record(registry, job.repository, version.digest)
     return results.success(
         "build",
         image=_version_entry(version, record),
-        versions=[_version_entry(v, get_record(registry, job.repository, v.digest)) for v in versions[:_SHOWN_VERSIONS]],
+        versions=[
+            _version_entry(v, get_record(registry, job.repository, v.digest))
+            for v in versions[:_SHOWN_VERSIONS]
+        ],
         log=str(Reference(job.repository, None, record.digest)) if record else None,
     )
 
@@ -84,45 +106,57 @@ def _model(registry: Registry, job: BuildJob) -> Document:
         ) from error
 
 
-def _base(job: BuildJob) -> tuple[Registry, str, Document]:
-    """Return the base's manifest for this machine's platform, and where it lies."""
+@dataclass(frozen=True)
+class _Base:
+    """The base image for this machine's platform, and where it lies."""
+
+    registry: Registry
+    repository: str
+    document: Document
+
+
+def _base(job: BuildJob, registry: Registry, reference: Reference) -> Document:
+    """Return the base's manifest for this machine's platform."""
     try:
-        reference = Reference.parse(job.base)
-        source = Registry.of(reference, job.registry, insecure=job.base_insecure)
-        document = source.get_manifest(reference.repository, reference.target)
+        document = registry.get_manifest(reference.repository, reference.target)
         parsed = document.parse()
-        if isinstance(parsed, Index):
-            architecture = ARCHITECTURES.get(platform.machine(), platform.machine())
-            chosen = parsed.for_platform(architecture)
-            if chosen is None:
-                raise Terminal("BaseNotFound", f"The base image {job.base} is not made for linux/{architecture}.")
-            document = source.get_manifest(reference.repository, chosen.digest)
+        if not isinstance(parsed, Index):
+            return document
+        architecture = ARCHITECTURES.get(platform.machine(), platform.machine())
+        chosen = parsed.for_platform(architecture)
+        if chosen is None:
+            raise Terminal("BaseNotFound", f"The base image {job.base} is not made for linux/{architecture}.")
+        return registry.get_manifest(reference.repository, chosen.digest)
     except Unavailable as error:
-        raise Transient("RegistryUnavailable", f"The base image {job.base}: {error} It is tried again.") from error
-    except Rejected as error:
-        raise Terminal(
-            "BaseNotFound", f"The base image {job.base}: {error} Correct the operator's setting images.runtime."
+        raise Transient(
+            "RegistryUnavailable", f"The base image {job.base}: {error} It is tried again."
         ) from error
-    return source, reference.repository, document
+    except Rejected as error:
+        raise _no_base(job, error) from error
+
+
+def _no_base(job: BuildJob, error: Rejected) -> Terminal:
+    return Terminal(
+        "BaseNotFound", f"The base image {job.base}: {error} Correct the operator's setting images.runtime."
+    )
 
 
 def _assemble(
-    registry: Registry,
-    job: BuildJob,
-    model: Document,
-    base_registry: Registry,
-    base_repository: str,
-    base: Document,
-    key: str,
-    number: int,
+    registry: Registry, job: BuildJob, model: Document, source: _Base, key: str, number: int
 ) -> Version:
+    base_registry, base_repository, base = source.registry, source.repository, source.document
     base_manifest, model_manifest = base.manifest(), model.manifest()
-    log = [f"base {job.base}: {base.digest}", f"model oci:///{job.model_repository}: v{job.model_version} {model.digest}"]
+    log = [
+        f"base {job.base}: {base.digest}",
+        f"model oci:///{job.model_repository}: v{job.model_version} {model.digest}",
+    ]
     layers = []
     for layer in base_manifest.layers:
         media_type = _LAYER_TYPES.get(layer.media_type)
         if media_type is None:
-            raise Terminal("BaseNotFound", f"The base image {job.base} has a layer of type {layer.media_type}.")
+            raise Terminal(
+                "BaseNotFound", f"The base image {job.base} has a layer of type {layer.media_type}."
+            )
         registry.copy_blob(job.repository, layer, base_registry, base_repository)
         layers.append(Descriptor(media_type, layer.digest, layer.size))
         log.append(f"layer {layer.digest} {layer.size} bytes")
@@ -141,9 +175,7 @@ def _assemble(
     document = Document(manifest.media_type, manifest.to_bytes())
     registry.put_manifest(job.repository, document.digest, document)
     log.append(f"image oci:///{job.repository}: v{number} {document.digest}")
-    put_record(
-        registry, job.repository, document, {LOG_LAYER: "\n".join(log).encode()}, {REASON: job.reason}
-    )
+    put_record(registry, job.repository, document, {LOG_LAYER: "\n".join(log).encode()}, {REASON: job.reason})
     registry.put_manifest(job.repository, f"v{number}", document)
     return Version(number, document, manifest)
 

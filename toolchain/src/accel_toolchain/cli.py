@@ -1,7 +1,7 @@
 """The command of the toolchain's images: `accel-toolchain fetch|convert|push|build`.
 
-One container runs one of them; the job comes in `ACCEL_JOB`, the result goes to the termination message, and the exit code
-says whether to try again (65: no, a person must act; 75: yes; 137: killed for its memory).
+One container runs one of them; the job comes in `ACCEL_JOB`, the result goes to the termination message, and
+the exit code says whether to try again (65: no, a person must act; 75: yes; 137: killed for its memory).
 """
 
 import argparse
@@ -29,9 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{step}: {error.reason}: {error.message}", file=sys.stderr, flush=True)
         results.write(results.failure(step, error))
         return error.exit_code
-    except Exception as error:  # a defect of ours: the trace belongs into the log, one sentence into the status
+    except (
+        Exception
+    ) as error:  # a defect of ours: the trace belongs into the log, one sentence into the status
         traceback.print_exc()
-        condition = Terminal(_UNEXPECTED[step], f"Unexpected {type(error).__name__}: {error}. See the container's log.")
+        condition = Terminal(
+            _UNEXPECTED[step], f"Unexpected {type(error).__name__}: {error}. See the container's log."
+        )
         results.write(results.failure(step, condition))
         return condition.exit_code
     results.write(result)
@@ -60,7 +64,7 @@ def _run(step: str, text: str) -> dict[str, Any]:
     if step == "convert":
         from accel_toolchain.convert import convert
 
-        convert(job, work, text)
+        convert(work, text)
         return results.success("convert")
     from accel_toolchain.push import push
 

@@ -36,7 +36,11 @@ def main() -> int:
         if type(error).__name__ == "ResourceExhaustedError":
             return _leave(work, "OOMKilled", "TensorFlow ran out of memory.")
         text = " ".join(str(error).split())[:500]
-        return _leave(work, "ConversionFailed", f"The converter failed with {type(error).__name__}: {text}. See its log.")
+        return _leave(
+            work,
+            "ConversionFailed",
+            f"The converter failed with {type(error).__name__}: {text}. See its log.",
+        )
     return 0
 
 
@@ -100,7 +104,14 @@ def _register(job: ConvertJob, work: Workspace, sha256: str) -> dict[str, Any]:
     if not any(target.iterdir()):
         raise Terminal("InvalidModel", "spec.source.uri: the source is empty.")
     say("registered without conversion")
-    return {"schema": "accel.dev/report/v1", "inputs": [], "outputs": [], "decode": None, "device": None, "parity": None}
+    return {
+        "schema": "accel.dev/report/v1",
+        "inputs": [],
+        "outputs": [],
+        "decode": None,
+        "device": None,
+        "parity": None,
+    }
 
 
 def _leave(work: Workspace, reason: str, message: str) -> int:

@@ -1,7 +1,7 @@
 """The second container: confine this process, convert in a child, and say cleanly how the child ended.
 
-The child runs a stranger's graph in TensorFlow. It may be killed for its memory, or crash in native code; this process
-lives on to name that, and to keep all the child's output.
+The child runs a stranger's graph in TensorFlow. It may be killed for its memory, or crash in native code;
+this process lives on to name that, and to keep all the child's output.
 """
 
 import json
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from accel.oci import InvalidContent
+
 from accel_toolchain import sandbox
 from accel_toolchain.conditions import Failure, Killed, Terminal
-from accel_toolchain.jobs import ConvertJob
 from accel_toolchain.workspace import Workspace, read_note
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
@@ -34,7 +34,7 @@ _ENVIRONMENT: Final = {
 }
 
 
-def convert(job: ConvertJob, work: Workspace, job_text: str, child: list[str] | None = None) -> None:
+def convert(work: Workspace, job_text: str, child: list[str] | None = None) -> None:
     """Convert what `fetch` left and leave artifact, report and log in the workspace.
 
     `child` replaces the converting program (tests show with it what a hostile graph could try).
@@ -50,7 +50,8 @@ def convert(job: ConvertJob, work: Workspace, job_text: str, child: list[str] | 
         sandbox.install()
     except sandbox.SandboxUnavailable as error:
         raise Terminal(
-            "ConversionFailed", f"The converter could not be cut off from the network, so nothing was opened: {error}."
+            "ConversionFailed",
+            f"The converter could not be cut off from the network, so nothing was opened: {error}.",
         ) from error
     kills_before = _oom_kills()
     status = _run_child(child or _CHILD, work, job_text)
@@ -63,7 +64,11 @@ def _run_child(command: list[str], work: Workspace, job_text: str) -> int:
     environment = {**os.environ, **_ENVIRONMENT, "ACCEL_JOB": job_text, "ACCEL_WORK": str(work.root)}
     with work.log.open("wb") as log:
         child = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         # As process 1 of a container this process would ignore a signal that it has no handler for.
         previous = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
@@ -90,18 +95,25 @@ def _failure(status: int, work: Workspace, kills_before: int | None) -> Failure 
     if status == 0 and outcome.get("ok"):
         return None
     if status == -signal.SIGTERM:
-        return Terminal("ConversionFailed", "The conversion was stopped before it was done (the Job's deadline, or a drain).")
+        return Terminal(
+            "ConversionFailed",
+            "The conversion was stopped before it was done (the Job's deadline, or a drain).",
+        )
     kills = _oom_kills()
     if status == -signal.SIGKILL and (kills is None or kills_before is None or kills > kills_before):
         return _out_of_memory()
     if status < 0:
         name = signal.Signals(-status).name
-        return Terminal("ConversionFailed", f"The converter was ended by {name}. See its log for the last thing it did.")
+        return Terminal(
+            "ConversionFailed", f"The converter was ended by {name}. See its log for the last thing it did."
+        )
     if outcome.get("reason") == "OOMKilled":
         return _out_of_memory()
     if outcome.get("reason") and outcome.get("message"):
         return Terminal(str(outcome["reason"]), str(outcome["message"]))
-    return Terminal("ConversionFailed", f"The converter ended with exit code {status} and no result. See its log.")
+    return Terminal(
+        "ConversionFailed", f"The converter ended with exit code {status} and no result. See its log."
+    )
 
 
 def _outcome(work: Workspace) -> dict[str, Any]:
@@ -116,7 +128,8 @@ def _out_of_memory() -> Killed:
     at = f" at its limit of {limit / (1 << 30):.1f} GiB" if limit else ""
     return Killed(
         "OOMKilled",
-        f"The converter ran out of memory{at}. Raise the operator's setting jobs.convertMemory: a conversion needs "
+        f"The converter ran out of memory{at}. Raise the operator's setting jobs.convertMemory: a "
+        "conversion needs "
         "about 14 times the model's float32 weights and 1 GiB.",
     )
 

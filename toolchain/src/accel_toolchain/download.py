@@ -7,11 +7,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
-
 from accel.oci.reference import is_private_host
+
 from accel_toolchain.conditions import Failure, Terminal, Transient
 
-_CHUNK: Final = 1 << 20
 _MAX_REDIRECTS: Final = 5
 _STALL_SECONDS: Final = 30.0
 
@@ -43,7 +42,7 @@ def download(url: str, target: Path, max_bytes: int, deadline: Deadline) -> str:
     """
     timeout = httpx.Timeout(_STALL_SECONDS, connect=10.0)
     try:
-        with httpx.Client(timeout=timeout, transport=httpx.HTTPTransport(retries=2), trust_env=True) as http:
+        with httpx.Client(timeout=timeout) as http:
             for _ in range(_MAX_REDIRECTS + 1):
                 check_url(url)
                 deadline.check()
@@ -53,7 +52,8 @@ def download(url: str, target: Path, max_bytes: int, deadline: Deadline) -> str:
                         if url.startswith("https:") and not following.startswith("https:"):
                             raise Terminal(
                                 "UnsupportedScheme",
-                                f"spec.source.uri: {_shown(url)} redirects from https to {_shown(following)}.",
+                                f"spec.source.uri: {_shown(url)} redirects from https to "
+                                f"{_shown(following)}.",
                             )
                         url = following
                         continue
@@ -64,7 +64,8 @@ def download(url: str, target: Path, max_bytes: int, deadline: Deadline) -> str:
         raise Terminal("UnsupportedScheme", f"spec.source.uri is not a URL: {error}.") from error
     except httpx.TransportError as error:
         raise Transient(
-            "SourceUnavailable", f"spec.source.uri: {_shown(url)} cannot be read: {error or type(error).__name__}."
+            "SourceUnavailable",
+            f"spec.source.uri: {_shown(url)} cannot be read: {error or type(error).__name__}.",
         ) from error
     raise Terminal(
         "SourceNotFound", f"spec.source.uri: more than {_MAX_REDIRECTS} redirects, the last to {_shown(url)}."
@@ -74,6 +75,8 @@ def download(url: str, target: Path, max_bytes: int, deadline: Deadline) -> str:
 def check_url(url: str) -> None:
     """Allow HTTPS everywhere, and plain HTTP only where it stays inside the cluster; raises Terminal."""
     parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise Terminal("UnsupportedScheme", f"spec.source.uri: {_shown(url)} is neither https:// nor http://.")
     if not parts.hostname:
         raise Terminal("UnsupportedScheme", f"spec.source.uri: '{_shown(url)}' names no host.")
     if parts.scheme == "http" and not is_private_host(parts.hostname):
@@ -90,8 +93,9 @@ def _receive(response: httpx.Response, url: str, target: Path, max_bytes: int, d
         raise too_large(int(announced), max_bytes)
     digest, received = hashlib.sha256(), 0
     with target.open("wb") as file:
-        # Raw: the digest is of the bytes at the URI, not of what a Content-Encoding makes of them.
-        for chunk in response.iter_raw(_CHUNK):
+        # Raw: the digest is of the bytes at the URI, not of what a Content-Encoding makes of them. In pieces
+        # as they come: with a fixed piece size a dripping server would never let the deadline be checked.
+        for chunk in response.iter_raw():
             received += len(chunk)
             if received > max_bytes:
                 raise too_large(received, max_bytes)
@@ -99,7 +103,10 @@ def _receive(response: httpx.Response, url: str, target: Path, max_bytes: int, d
             digest.update(chunk)
             file.write(chunk)
     if announced.isdigit() and received != int(announced):
-        raise Transient("SourceUnavailable", f"spec.source.uri: {_shown(url)} ended after {received} of {announced} bytes.")
+        raise Transient(
+            "SourceUnavailable",
+            f"spec.source.uri: {_shown(url)} ended after {received} of {announced} bytes.",
+        )
     return digest.hexdigest()
 
 

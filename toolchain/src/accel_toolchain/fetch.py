@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from accel.oci import Denied, Descriptor, NotFound, OciError, Reference, Registry, TooLarge, Unavailable
 from accel.oci.errors import BadReference
+
 from accel_toolchain.archives import is_archive, unpack
 from accel_toolchain.conditions import Failure, Terminal, Transient
 from accel_toolchain.download import Deadline, download, too_large
@@ -38,7 +39,8 @@ def fetch(job: ConvertJob, work: Workspace) -> None:
     else:
         raise Terminal(
             "UnsupportedScheme",
-            f"spec.source.uri: '{scheme or job.uri}' is not supported. Use oci:// (see kubectl accel push) or https://.",
+            f"spec.source.uri: '{scheme or job.uri}' is not supported. Use oci:// (see kubectl accel push) "
+            "or https://.",
         )
     write_note(work.source_note, {"sha256": sha256, "known": there})
 
@@ -46,8 +48,8 @@ def fetch(job: ConvertJob, work: Workspace) -> None:
 def known(job: ConvertJob, sha256: str) -> bool:
     """Tell whether the registry holds what this source and these options gave before.
 
-    Then nothing is unpacked or converted again. The answer may be wrong only towards False: a registry in trouble is
-    `push`'s matter, after the work.
+    Then nothing is unpacked or converted again. The answer may be wrong only towards False: a registry in
+    trouble is `push`'s matter, after the work.
     """
     try:
         with Registry(job.registry) as registry:
@@ -131,7 +133,9 @@ def _source_failure(uri: str, error: OciError) -> Failure:
     if isinstance(error, Unavailable):
         return Transient("SourceUnavailable", where)
     if isinstance(error, NotFound):
-        return Terminal("SourceNotFound", f"{where} Push it first (kubectl accel push) or correct the reference.")
+        return Terminal(
+            "SourceNotFound", f"{where} Push it first (kubectl accel push) or correct the reference."
+        )
     if isinstance(error, Denied):
         return Terminal("SourceDenied", f"{where} Make the source readable without credentials.")
     if isinstance(error, TooLarge):

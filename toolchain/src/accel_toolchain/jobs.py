@@ -1,6 +1,7 @@
 """What a Job is told: the JSON in `ACCEL_JOB`, as values.
 
-The operator writes it, so an error here is a release mismatch and says so; unknown fields of a newer operator are ignored.
+The operator writes it, so an error here is a release mismatch and says so; unknown fields of a newer operator
+are ignored.
 """
 
 import json

@@ -19,7 +19,7 @@ class Sample:
     inputs: Arrays
     outputs: Arrays
     lossless: bool = True
-    """False where the input is a JPEG: decoders may differ by a grey level or two, so float parity is not judged."""
+    """False for a JPEG: decoders may differ by a grey level or two, so float parity is not judged."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class FloatModel:
     """What every source format becomes before it is partitioned."""
 
     proto: onnx.ModelProto
-    """Float32, opset 18, dynamic batch `N`; its inputs are the wire inputs, or `decode.tensor` for strings."""
+    """Float32, opset 18, batch `N`; its inputs are the wire inputs, or `decode.tensor` for strings."""
     signature: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]

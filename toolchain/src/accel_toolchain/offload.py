@@ -17,8 +17,10 @@ _SKU: Final = "bw-cnn-a10"
 _DOMAIN: Final = "accel"
 
 
-def offload(model: FloatModel, conversion: Conversion, say: Callable[[str], None]) -> tuple[Parts, dict[str, Any] | None]:
-    """Partition and compile; return the parts and what is known of the device (None: the host computes everything).
+def offload(
+    model: FloatModel, conversion: Conversion, say: Callable[[str], None]
+) -> tuple[Parts, dict[str, Any] | None]:
+    """Partition and compile; return the parts and what is known of the device (None: all on the host).
 
     Raises:
         Terminal: NothingToOffload, UnsupportedOperator, InvalidModel.
@@ -31,13 +33,16 @@ def offload(model: FloatModel, conversion: Conversion, say: Callable[[str], None
             reasons = listed([f"{operator}: {reason}" for operator, reason in error.reasons.items()], 4)
             raise Terminal(
                 "NothingToOffload",
-                f"spec.conversion.requireFpga: no part of the model can run on the FPGA. {error} ({reasons}). "
+                f"spec.conversion.requireFpga: no part of the model can run on the FPGA. {error} "
+                f"({reasons}). "
                 "Set requireFpga to false to serve it on the host.",
             ) from error
         return _host_only(model, f"nothing to offload: {error}", say)
     except SkuError as error:
         if conversion.require_fpga:
-            raise Terminal("UnsupportedOperator", f"spec.source: the model does not fit the FPGA: {error}") from error
+            raise Terminal(
+                "UnsupportedOperator", f"spec.source: the model does not fit the FPGA: {error}"
+            ) from error
         return _host_only(model, str(error), say)
     except UnsupportedModel as error:
         raise Terminal("InvalidModel", f"spec.source: {error}") from error

@@ -9,7 +9,7 @@ from accel_toolchain.conditions import Terminal, listed
 
 
 def refuse_unknown_operators(proto: onnx.ModelProto) -> None:
-    """Raise Terminal (UnsupportedOperator) listing the operators that ONNX of the model's opset does not define."""
+    """Raise Terminal (UnsupportedOperator) listing operators that ONNX of the model's opset lacks."""
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     opset = versions.get("", versions.get("ai.onnx", 1))
     unknown = sorted(
@@ -22,7 +22,8 @@ def refuse_unknown_operators(proto: onnx.ModelProto) -> None:
     if unknown:
         raise Terminal(
             "UnsupportedOperator",
-            f"spec.source: ONNX (opset {opset}) has no counterpart of {listed(unknown)}. Export the model without "
+            f"spec.source: ONNX (opset {opset}) has no counterpart of {listed(unknown)}. Export the model "
+            "without "
             "them, or name spec.conversion.outputs before them.",
         )
 
@@ -37,11 +38,11 @@ def all_nodes(graph: Any) -> Iterator[Any]:
                 yield from all_nodes(inner)
 
 
-def check(proto: onnx.ModelProto, content: bytes) -> list[str]:
-    """Check a model with ONNX's checker and by loading it; return the checker's complaints that do not matter.
+def check(content: bytes) -> list[str]:
+    """Check a model with ONNX's checker and by loading it; return complaints that do not matter.
 
-    The full checker rejects some models that run (a missing shape of a table, for one): that is reported, and ONNX
-    Runtime decides.
+    The full checker rejects some models that run (a missing shape of a table, for one): that is reported, and
+    ONNX Runtime decides.
 
     Raises:
         Terminal: InvalidModel.
@@ -56,7 +57,7 @@ def check(proto: onnx.ModelProto, content: bytes) -> list[str]:
 
 
 def open_session(content: bytes) -> Any:
-    """Return an ONNX Runtime session of the model as it is written, on one thread; raises Terminal (InvalidModel)."""
+    """Return a single-threaded ONNX Runtime session of the model; raises Terminal (InvalidModel)."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -66,4 +67,6 @@ def open_session(content: bytes) -> Any:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class of their own
         text = " ".join(str(error).split())[:300]
-        raise Terminal("InvalidModel", f"spec.source: ONNX Runtime does not load the model: {text}") from error
+        raise Terminal(
+            "InvalidModel", f"spec.source: ONNX Runtime does not load the model: {text}"
+        ) from error

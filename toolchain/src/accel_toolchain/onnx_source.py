@@ -31,11 +31,12 @@ def read_onnx(path: Path, conversion: Conversion, count: int) -> FloatModel:
     if not _OLDEST_OPSET <= opset <= onnx.defs.onnx_opset_version():
         raise Terminal(
             "InvalidModel",
-            f"spec.source: the model has ONNX opset {opset}; {_OLDEST_OPSET} to {onnx.defs.onnx_opset_version()} are read.",
+            f"spec.source: the model has ONNX opset {opset}; {_OLDEST_OPSET} to "
+            f"{onnx.defs.onnx_opset_version()} are read.",
         )
     _choose(proto, conversion)
     content = proto.SerializeToString(deterministic=True)
-    complaints = check(proto, content)
+    complaints = check(content)
     inputs = tuple(_describe(value) for value in _real_inputs(proto))
     outputs = tuple(_describe(value) for value in proto.graph.output)
     seeded = _answers(content, inputs, outputs, count)
@@ -47,7 +48,9 @@ def _load(path: Path) -> onnx.ModelProto:
     try:
         proto = onnx.load(str(path), load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:
-        raise Terminal("InvalidModel", f"spec.source: {path.name} is no ONNX file (truncated?). Push it again.") from error
+        raise Terminal(
+            "InvalidModel", f"spec.source: {path.name} is no ONNX file (truncated?). Push it again."
+        ) from error
     if not proto.graph.node:
         raise Terminal("InvalidModel", f"spec.source: {path.name} holds no graph. Push it again.")
     _check_external(proto, path.parent)
@@ -68,7 +71,8 @@ def _check_external(proto: onnx.ModelProto, folder: Path) -> None:
         if not location or path.is_absolute() or ".." in path.parts or not (folder / path).is_file():
             raise Terminal(
                 "InvalidModel",
-                f"spec.source: the tensor {tensor.name} keeps its data in '{location}', which is not in the source. Push both files.",
+                f"spec.source: the tensor {tensor.name} keeps its data in '{location}', which is not in the "
+                "source. Push both files.",
             )
 
 
@@ -92,13 +96,16 @@ def _choose(proto: onnx.ModelProto, conversion: Conversion) -> None:
     for name in conversion.inputs:
         if name not in existing_inputs:
             raise Terminal(
-                "UnknownTensor", f"spec.conversion.inputs: the model has no input '{name}'. It has {listed(existing_inputs)}."
+                "UnknownTensor",
+                f"spec.conversion.inputs: the model has no input '{name}'. It has {listed(existing_inputs)}.",
             )
     existing = {value.name: value for value in proto.graph.output}
     for name in conversion.outputs:
         if name not in existing:
             raise Terminal(
-                "UnknownTensor", f"spec.conversion.outputs: the model has no output '{name}'. It has {listed(list(existing))}."
+                "UnknownTensor",
+                f"spec.conversion.outputs: the model has no output '{name}'. It has "
+                f"{listed(list(existing))}.",
             )
     if conversion.outputs:
         kept = [existing[name] for name in dict.fromkeys(conversion.outputs)]
@@ -111,29 +118,41 @@ def _describe(value: Any) -> Tensor:
     try:
         dtype = dtype_name(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)))
     except (KeyError, TypeError) as error:
-        raise Terminal("InvalidModel", f"spec.source: the tensor {value.name} has no type that can be served.") from error
+        raise Terminal(
+            "InvalidModel", f"spec.source: the tensor {value.name} has no type that can be served."
+        ) from error
     if dtype == "string":
-        raise Terminal("UnsupportedOperator", f"spec.source: the ONNX input {value.name} is a string; pictures come as arrays.")
+        raise Terminal(
+            "UnsupportedOperator",
+            f"spec.source: the ONNX input {value.name} is a string; pictures come as arrays.",
+        )
     shape = tuple(
-        int(size.dim_value) if size.HasField("dim_value") and size.dim_value > 0 else -1 for size in kind.shape.dim
+        int(size.dim_value) if size.HasField("dim_value") and size.dim_value > 0 else -1
+        for size in kind.shape.dim
     )
     return Tensor(value.name, value.name, dtype, shape)
 
 
-def _answers(content: bytes, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], count: int) -> tuple[Sample, ...]:
+def _answers(
+    content: bytes, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], count: int
+) -> tuple[Sample, ...]:
     session = open_session(content)
     names = [tensor.name for tensor in outputs]
     taken = []
     for number in range(max(1, count)):
         fed = {
-            tensor.name: samples.array(number, np.dtype(tensor.dtype), tensor.shape, f"the input {tensor.name}")
+            tensor.name: samples.array(
+                number, np.dtype(tensor.dtype), tensor.shape, f"the input {tensor.name}"
+            )
             for tensor in inputs
         }
         try:
             taken.append(Sample(fed, dict(zip(names, session.run(names, fed), strict=True))))
         except Exception as error:  # onnxruntime's errors share no base class of their own
             text = " ".join(str(error).split())[:300]
-            raise Terminal("InvalidModel", f"spec.source: the model itself fails on a sample input: {text}") from error
+            raise Terminal(
+                "InvalidModel", f"spec.source: the model itself fails on a sample input: {text}"
+            ) from error
     return tuple(taken)
 
 
@@ -141,6 +160,8 @@ def _filled(tensor: Tensor, example: Any) -> Tensor:
     """Fill sizes that the file leaves open, except the batch."""
     shape = tuple(
         stated if place == 0 or stated > 0 else int(size)
-        for place, (stated, size) in enumerate(zip(tensor.shape or (-1,) * example.ndim, example.shape, strict=True))
+        for place, (stated, size) in enumerate(
+            zip(tensor.shape or (-1,) * example.ndim, example.shape, strict=True)
+        )
     )
     return Tensor(tensor.name, tensor.alias, tensor.dtype, shape)

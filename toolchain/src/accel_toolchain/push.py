@@ -1,16 +1,29 @@
 """The last container of a conversion: the artifact becomes a data-only image and a version of the model.
 
-The tag is written last: before it nothing refers to what was pushed, and a push that was killed leaves no half version.
+The tag is written last: before it nothing refers to what was pushed, and a push that was killed leaves no
+half version.
 """
 
 import platform
-from tempfile import TemporaryDirectory
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from accel.oci import Denied, Document, InvalidContent, Manifest, OciError, Reference, Registry, Unavailable, digest_of, write_layer
+from accel.oci import (
+    Denied,
+    Document,
+    InvalidContent,
+    Manifest,
+    OciError,
+    Reference,
+    Registry,
+    Unavailable,
+    digest_of,
+    write_layer,
+)
 from accel.oci.layers import open_regular
 from accel.oci.manifests import OCI_CONFIG, Descriptor, canonical_json
+
 from accel_toolchain import __version__, results
 from accel_toolchain.artifact import layer_entries
 from accel_toolchain.conditions import Failure, Terminal, Transient
@@ -42,7 +55,8 @@ def push(job: ConvertJob, work: Workspace) -> dict[str, Any]:
     """Store the artifact and return the Job's result; equal keys are one version.
 
     Raises:
-        Transient: RegistryUnavailable. Terminal: RegistryDenied, ConversionFailed (the workspace is not as it should be).
+        Transient: RegistryUnavailable. Terminal: RegistryDenied, ConversionFailed (the workspace is not as it
+        should be).
     """
     try:
         with Registry(job.registry) as registry:
@@ -70,7 +84,10 @@ def _push(registry: Registry, job: ConvertJob, work: Workspace) -> dict[str, Any
     version = next((v for v in versions if v.key == key), None)
     if version is None:
         if note.get("known"):
-            raise Transient("RegistryUnavailable", "The version that the source had is gone from the registry. It is made again.")
+            raise Transient(
+                "RegistryUnavailable",
+                "The version that the source had is gone from the registry. It is made again.",
+            )
         version = _store(registry, job, work, key, sha256, next_number(versions))
         versions = [version, *versions]
     record = get_record(registry, job.repository, version.digest)
@@ -78,7 +95,10 @@ def _push(registry: Registry, job: ConvertJob, work: Workspace) -> dict[str, Any
     return results.success(
         "push",
         model=_version_entry(version, record),
-        versions=[_version_entry(v, get_record(registry, job.repository, v.digest)) for v in versions[:_SHOWN_VERSIONS]],
+        versions=[
+            _version_entry(v, get_record(registry, job.repository, v.digest))
+            for v in versions[:_SHOWN_VERSIONS]
+        ],
         inputs=report.get("inputs") or [],
         outputs=report.get("outputs") or [],
         device=report.get("device"),
@@ -87,7 +107,9 @@ def _push(registry: Registry, job: ConvertJob, work: Workspace) -> dict[str, Any
     )
 
 
-def _store(registry: Registry, job: ConvertJob, work: Workspace, key: str, sha256: str, number: int) -> Version:
+def _store(
+    registry: Registry, job: ConvertJob, work: Workspace, key: str, sha256: str, number: int
+) -> Version:
     with TemporaryDirectory(dir=work.root) as folder:
         layer = write_layer(Path(folder) / "layer.tar", layer_entries(work.artifact))
         registry.put_blob(job.repository, layer.path, digest=layer.descriptor.digest)

@@ -32,8 +32,8 @@ def success(step: str, **fields: Any) -> dict[str, Any]:
 def fit(result: dict[str, Any], limit: int = LIMIT_BYTES) -> bytes:
     """Return the result as JSON of at most `limit` bytes.
 
-    Cut in this order: the oldest versions (then `versionsCut` is true), the tail of the list of outputs and inputs (then
-    `outputsCut`, `inputsCut`), the message's tail. The full lists lie in the registry.
+    Cut in this order: the oldest versions (then `versionsCut` is true), the tail of the list of outputs and
+    inputs (then `outputsCut`, `inputsCut`), the message's tail. The full lists lie in the registry.
     """
     result = dict(result)
     if "versions" in result:

@@ -15,7 +15,7 @@ PICTURE_SIZES = ((320, 400), (400, 320), (333, 501), (512, 512), (257, 479), (60
 
 
 def picture(number: int, channels: int = 3) -> NDArray[np.uint8]:
-    """Return a picture [height, width, channels] with smooth areas, edges and noise, a different one per number."""
+    """Return a picture [height, width, channels] with smooth areas, edges and noise, one per number."""
     random = np.random.default_rng((_SEED, number))
     height, width = PICTURE_SIZES[number % len(PICTURE_SIZES)]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -26,7 +26,8 @@ def picture(number: int, channels: int = 3) -> NDArray[np.uint8]:
         top, left = random.integers(0, height // 2), random.integers(0, width // 2)
         layer[top : top + height // 3, left : left + width // 3] += random.uniform(-90, 90)
         layers.append(layer + random.normal(0, 8, layer.shape))
-    return np.clip(np.stack(layers, axis=-1), 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(np.stack(layers, axis=-1), 0, 255).astype(np.uint8)
+    return pixels
 
 
 def encoded(pixels: NDArray[np.uint8], kind: str) -> bytes:
@@ -48,12 +49,17 @@ def array(number: int, dtype: np.dtype[Any], shape: Sequence[int | None], field:
         shown = [-1 if size is None else size for size in shape]
         raise Terminal(
             "InvalidModel",
-            f"spec.source: {field} has the shape {shown}; only the batch may vary on the device. Export a fixed picture size.",
+            f"spec.source: {field} has the shape {shown}; only the batch may vary on the device. Export a "
+            "fixed picture size.",
         )
-    fixed = [1 if place == 0 and (size is None or size < 0) else int(size or 0) for place, size in enumerate(shape)]
+    fixed = [
+        1 if place == 0 and (size is None or size < 0) else int(size or 0) for place, size in enumerate(shape)
+    ]
     random = np.random.default_rng((_SEED, number))
     if np.issubdtype(dtype, np.integer):
-        return random.integers(0, 256 if dtype.itemsize == 1 and dtype.kind == "u" else 100, fixed).astype(dtype)
+        return random.integers(0, 256 if dtype.itemsize == 1 and dtype.kind == "u" else 100, fixed).astype(
+            dtype
+        )
     if dtype == np.bool_:
         return random.integers(0, 2, fixed).astype(dtype)
     return random.normal(0, 1, fixed).astype(dtype)

@@ -1,8 +1,9 @@
-"""The filter that a converter puts on itself before it opens a stranger's model: no network, whatever the CNI enforces.
+"""The filter that a converter puts on itself before it opens a stranger's model: no network whatsoever.
 
-A seccomp program of classic BPF, installed with `prctl` for this process and all its children, for good. Sockets other
-than AF_UNIX fail with EACCES, io_uring (which opens sockets without the system call) and a few ways into other processes
-with EPERM; a system call of another architecture (i386, x32, 32-bit ARM), whose numbers mean something else, kills.
+A seccomp program of classic BPF, installed with `prctl` for this process and all its children, for good.
+Sockets other than AF_UNIX fail with EACCES, io_uring (which opens sockets without the system call) and a few
+ways into other processes with EPERM; a system call of another architecture (i386, x32, 32-bit ARM), whose
+numbers mean something else, kills.
 """
 
 import ctypes
@@ -27,8 +28,8 @@ _JEQ: Final = 0x15
 _JGE: Final = 0x35
 _RET: Final = 0x06
 
-# struct seccomp_data: nr, arch, instruction_pointer, args[6]; little-endian on both architectures, so the low word of an
-# argument comes first. The kernel itself takes a socket's domain as a 32-bit int.
+# struct seccomp_data: nr, arch, instruction_pointer, args[6]; little-endian on both architectures, so the low
+# word of an argument comes first. The kernel itself takes a socket's domain as a 32-bit int.
 _OFFSET_NR: Final = 0
 _OFFSET_ARCH: Final = 4
 _OFFSET_ARG0_LOW: Final = 16
@@ -46,8 +47,8 @@ class Architecture:
     has_x32: bool
 
 
-# Order of `refused`: io_uring_setup, io_uring_enter, io_uring_register, ptrace, process_vm_readv, process_vm_writev,
-# pidfd_getfd, bpf, userfaultfd, setns, unshare. From the kernel's syscall tables.
+# Order of `refused`: io_uring_setup, io_uring_enter, io_uring_register, ptrace, process_vm_readv,
+# process_vm_writev, pidfd_getfd, bpf, userfaultfd, setns, unshare. From the kernel's syscall tables.
 ARCHITECTURES: Final = {
     "x86_64": Architecture(
         0xC000003E, (41, 53), (425, 426, 427, 101, 310, 311, 438, 321, 323, 308, 272), has_x32=True
@@ -101,7 +102,8 @@ def program(machine: Architecture) -> list[tuple[int, int, int, int]]:
 def install() -> None:
     """Confine this process and every child of it, and prove that the filter holds.
 
-    Call it before other threads exist: a filter binds the thread that installs it and what that thread starts.
+    Call it before other threads exist: a filter binds the thread that installs it and what that thread
+    starts.
 
     Raises:
         SandboxUnavailable: unknown machine, a kernel without seccomp, or a socket that could still be opened.
@@ -128,7 +130,9 @@ def verify() -> None:
         except OSError as error:
             if error.errno == errno.EAFNOSUPPORT:
                 continue
-            raise SandboxUnavailable(f"{family.name} failed with {error} instead of the filter's answer") from error
+            raise SandboxUnavailable(
+                f"{family.name} failed with {error} instead of the filter's answer"
+            ) from error
         raise SandboxUnavailable(f"a socket of {family.name} could be opened")
     socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).close()
 

@@ -30,7 +30,9 @@ def find_source(root: Path, wanted: str) -> Source:
         files = [path for folder in folders for path in sorted(folder.glob("*.onnx")) if path.is_file()]
         if len(files) > 1:
             names = listed([str(path.relative_to(root)) for path in files])
-            raise Terminal("InvalidModel", f"spec.source: it holds several ONNX files ({names}). Keep the one to serve.")
+            raise Terminal(
+                "InvalidModel", f"spec.source: it holds several ONNX files ({names}). Keep the one to serve."
+            )
         if files:
             return Source("Onnx", files[0])
     found = listed(sorted(path.name for path in root.iterdir())) or "nothing"
@@ -42,6 +44,7 @@ def find_source(root: Path, wanted: str) -> Source:
         )
     raise Terminal(
         "NotASavedModel",
-        f"spec.source: no saved_model.pb at its root or one folder down (it holds {found}). Push the folder that "
+        f"spec.source: no saved_model.pb at its root or one folder down (it holds {found}). Push the folder "
+        "that "
         "tf.saved_model.save or model.export wrote; a Keras .h5 or .keras file is not one.",
     )

@@ -1,7 +1,7 @@
 """Comparing the artifact with the original, by the very code that serves it.
 
-Two questions, two answers: did the conversion keep the numbers (float32 against float32: strict), and what does the
-device's arithmetic make of them (reported, judged only against a tolerance that the user set).
+Two questions, two answers: did the conversion keep the numbers (float32 against float32: strict), and what
+does the device's arithmetic make of them (reported, judged only against a tolerance that the user set).
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from accel_toolchain.model import Arrays, FloatModel, Sample
 from accel_toolchain.onnx_checks import open_session
 
 _FLOAT_RELATIVE: Final = 1e-3
-"""Largest difference of float32 results over the largest number among them. Sums in another order differ by less."""
+"""Largest difference of float32 results over their largest number. Other orders of sums give less."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class OracleDevice:
         return _Run(np.asarray(self._oracle.run(x), dtype=np.float32))
 
 
-def verify(folder: Path, model: FloatModel, tolerance: float | None, say: Callable[[str], None]) -> dict[str, Any]:
+def verify(
+    folder: Path, model: FloatModel, tolerance: float | None, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Return `parity` (what the FPGA changes) and `floatParity` (what the conversion changed).
 
     Raises:
@@ -60,7 +62,8 @@ def verify(folder: Path, model: FloatModel, tolerance: float | None, say: Callab
     if not converted["maxRel"] <= _FLOAT_RELATIVE:
         raise Terminal(
             "ParityFailed",
-            f"The converted float32 graph differs from the original by {converted['maxRel']:.2g} of the largest output "
+            f"The converted float32 graph differs from the original by {converted['maxRel']:.2g} of the "
+            "largest output "
             f"(allowed {_FLOAT_RELATIVE:g}). The model computes something that the converter gets wrong.",
         )
     try:
@@ -70,15 +73,22 @@ def verify(folder: Path, model: FloatModel, tolerance: float | None, say: Callab
         served = [pipeline.run(sample.inputs) for sample in model.samples]
     except (RuntimeFault, NpuError) as error:
         raise Terminal("ParityFailed", f"The artifact does not run on a sample input: {error}") from error
-    lossless = [(sample, answer) for sample, answer in zip(model.samples, served, strict=True) if sample.lossless]
+    lossless = [
+        (sample, answer) for sample, answer in zip(model.samples, served, strict=True) if sample.lossless
+    ]
     device = _difference([s.outputs for s, _ in lossless], [a for _, a in lossless])
     jpeg = [(s, a) for s, a in zip(model.samples, served, strict=True) if not s.lossless]
-    say(f"served parity: max {device['maxAbs']:.3g}, relative {device['maxRel']:.3g}, top-1 {device['top1Agreement']}")
+    say(
+        f"served parity: max {device['maxAbs']:.3g}, relative {device['maxRel']:.3g}, top-1 "
+        f"{device['top1Agreement']}"
+    )
     if tolerance is not None and not device["maxRel"] <= tolerance:
         raise Terminal(
             "ParityFailed",
-            f"spec.verification.tolerance: the FPGA's answers differ from the original's by {device['maxRel']:.3g} of "
-            f"the largest output, more than {tolerance:g}. Raise the tolerance, or choose a finer spec.conversion.precision.",
+            "spec.verification.tolerance: the FPGA's answers differ from the original's by "
+            f"{device['maxRel']:.3g} of "
+            f"the largest output, more than {tolerance:g}. Raise the tolerance, or choose a finer "
+            "spec.conversion.precision.",
         )
     report = {"parity": device, "floatParity": converted}
     if jpeg:
@@ -106,7 +116,7 @@ def _fed(model: FloatModel, sample: Sample) -> Arrays:
 
 
 def _difference(wanted: list[Arrays], got: list[Arrays]) -> dict[str, Any]:
-    """Return the largest difference, the largest relative to the largest wanted number, and the share of equal top-1.
+    """Return the largest difference, the same over the largest wanted number, and the share of equal top-1.
 
     top1Agreement is None where no output looks like class scores: a vector of at least two numbers a picture.
     """
@@ -116,12 +126,18 @@ def _difference(wanted: list[Arrays], got: list[Arrays]) -> dict[str, Any]:
         for name, expected in one.items():
             answer = other[name]
             if answer.shape != expected.shape:
-                raise Terminal("ParityFailed", f"The output {name} has the shape {answer.shape} instead of {expected.shape}.")
+                raise Terminal(
+                    "ParityFailed",
+                    f"The output {name} has the shape {answer.shape} instead of {expected.shape}.",
+                )
             if not np.issubdtype(expected.dtype, np.number):
                 continue
             delta = np.abs(answer.astype(np.float64) - expected.astype(np.float64))
             if not np.array_equal(np.isfinite(answer), np.isfinite(expected)):
-                raise Terminal("ParityFailed", f"The output {name} has infinite or undefined numbers where the original has not.")
+                raise Terminal(
+                    "ParityFailed",
+                    f"The output {name} has infinite or undefined numbers where the original has not.",
+                )
             absolute = max(absolute, float(np.nanmax(delta, initial=0.0)))
             largest = max(largest, float(np.nanmax(np.abs(expected.astype(np.float64)), initial=0.0)))
             if expected.ndim == 2 and expected.shape[1] > 1 and np.issubdtype(expected.dtype, np.floating):

@@ -1,8 +1,8 @@
 """Versions of a repository, decided by what the registry holds and by nothing else.
 
-Version n is the tag `vn`. A manifest carries the key of what it was made from; the same key is the same version. What is
-true of one push only (when, with which log) lies in a *record*, a further manifest that refers to the first one, so that
-equal input gives equal bytes.
+Version n is the tag `vn`. A manifest carries the key of what it was made from; the same key is the same
+version. What is true of one push only (when, with which log) lies in a *record*, a further manifest that
+refers to the first one, so that equal input gives equal bytes.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from accel.oci import Descriptor, Document, Index, Manifest, NotFound, OciError, Registry
 from accel.oci.manifests import EMPTY_DESCRIPTOR, canonical_json
+
 from accel_toolchain.jobs import Conversion
 
 KEY: Final = "accel.dev/key"
@@ -115,7 +116,8 @@ def put_record(
 ) -> Record:
     """Attach a record to a manifest; `layers` maps media types to contents.
 
-    Registries without the referrers API (most) find it through the tag `sha256-<digest>`, which is written always.
+    Registries without the referrers API (most) find it through the tag `sha256-<digest>`, which is written
+    always.
     """
     descriptors = []
     for media_type, content in layers.items():
@@ -132,11 +134,19 @@ def put_record(
     document = Document(manifest.media_type, manifest.to_bytes())
     registry.put_manifest(repository, document.digest, document)
     entry = Descriptor(
-        document.media_type, document.digest, len(document.body), manifest.annotations, artifact_type=RECORD_TYPE
+        document.media_type,
+        document.digest,
+        len(document.body),
+        manifest.annotations,
+        artifact_type=RECORD_TYPE,
     )
-    others = tuple(m for m in _referrers(registry, repository, subject.digest) if m.artifact_type != RECORD_TYPE)
+    others = tuple(
+        m for m in _referrers(registry, repository, subject.digest) if m.artifact_type != RECORD_TYPE
+    )
     index = Index((*others, entry))
-    registry.put_manifest(repository, _referrers_tag(subject.digest), Document(index.media_type, index.to_bytes()))
+    registry.put_manifest(
+        repository, _referrers_tag(subject.digest), Document(index.media_type, index.to_bytes())
+    )
     return Record(document.digest, manifest)
 
 

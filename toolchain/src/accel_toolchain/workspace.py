@@ -1,7 +1,7 @@
 """The volume that a convert pod's containers share, and the notes they leave each other there.
 
-`fetch` runs before anything untrusted. `convert` is confined but runs a stranger's graph, so `push` treats all it finds
-here as written by a stranger: regular files only, bounded, and never a path outside.
+`fetch` runs before anything untrusted. `convert` is confined but runs a stranger's graph, so `push` treats
+all it finds here as written by a stranger: regular files only, bounded, and never a path outside.
 """
 
 import json

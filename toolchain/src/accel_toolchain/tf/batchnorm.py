@@ -1,7 +1,8 @@
 """Batch normalisations that an exporter wrote out as arithmetic become one operator again.
 
-Keras 3 writes x · γ/√(σ²+ε) + (β − μ · γ/√(σ²+ε)). The accelerator has a unit for that and must not see it fused into the
-convolution before (that would change almost every mantissa), so the converter counts them: as many out as in.
+Keras 3 writes x · γ/√(σ²+ε) + (β − μ · γ/√(σ²+ε)). The accelerator has a unit for that and must not see it
+fused into the convolution before (that would change almost every mantissa), so the converter counts them: as
+many out as in.
 """
 
 from collections import Counter
@@ -20,8 +21,8 @@ _CONVOLUTIONS: Final = frozenset({"Conv2D", "DepthwiseConv2dNative"})
 def recover(graph: GraphDef, history: Mapping[str, frozenset[str]]) -> None:
     """Replace Add(Mul(x, c), d) by FusedBatchNormV3 in place, where it was a batch normalisation.
 
-    It was one if √ went into c (see `fold_constants`), or if x comes from a convolution; otherwise a scale and a shift, such
-    as those of picture preprocessing, stay what they are.
+    It was one if √ went into c (see `fold_constants`), or if x comes from a convolution; otherwise a scale
+    and a shift, such as those of picture preprocessing, stay what they are.
     """
     nodes = by_name(graph)
     readers = Counter(reference for node in graph.node for reference in data_inputs(node))

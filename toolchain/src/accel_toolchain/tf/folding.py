@@ -1,20 +1,36 @@
 """Constants that are computed from constants become constants, by TensorFlow's own arithmetic.
 
-tf2onnx folds shapes but no arithmetic, and TensorFlow's grappler, which would, costs gigabytes and fuses more than it should.
+tf2onnx folds shapes but no arithmetic, and TensorFlow's grappler, which would, costs gigabytes and fuses more
+than it should.
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from accel_toolchain.tf.graphs import GraphDef, by_name, constant, data_inputs, node_name, rewire, run, subgraph
+from accel_toolchain.tf.graphs import (
+    GraphDef,
+    by_name,
+    constant,
+    data_inputs,
+    node_name,
+    rewire,
+    run,
+    subgraph,
+)
 
 # Stateless and deterministic. Nothing here reads a file or depends on time.
-_FOLDABLE: Final = frozenset(
-    """Abs Add AddV2 BroadcastTo Cast Concat ConcatV2 Div Exp ExpandDims Fill FloorDiv GatherV2 Inv Log Maximum Mean Minimum
-    Mul Neg Pack Pow Prod Range RealDiv Reciprocal Reshape Rsqrt Shape Size Slice Split SplitV Sqrt Square Squeeze
-    StridedSlice Sub Sum Tile Transpose Unpack""".split()
+# fmt: off
+_FOLDABLE: Final = frozenset({
+    "Abs", "Add", "AddV2", "BroadcastTo", "Cast", "Concat", "ConcatV2", "Div", "Exp", "ExpandDims",
+    "Fill", "FloorDiv", "GatherV2", "Inv", "Log", "Maximum", "Mean", "Minimum", "Mul", "Neg", "Pack",
+    "Pow", "Prod", "Range", "RealDiv", "Reciprocal", "Reshape", "Rsqrt", "Shape", "Size", "Slice",
+    "Split", "SplitV", "Sqrt", "Square", "Squeeze", "StridedSlice", "Sub", "Sum", "Tile", "Transpose",
+    "Unpack",
+})
+# fmt: on
+_FORWARDING: Final = frozenset(
+    {"Identity", "StopGradient", "PreventGradient", "Snapshot", "DisableCopyOnRead"}
 )
-_FORWARDING: Final = frozenset({"Identity", "StopGradient", "PreventGradient", "Snapshot", "DisableCopyOnRead"})
 
 
 def drop_identities(graph: GraphDef, keep: set[str]) -> None:
@@ -33,7 +49,7 @@ def drop_identities(graph: GraphDef, keep: set[str]) -> None:
 
 
 def fold_constants(graph: GraphDef, outputs: list[str]) -> tuple[GraphDef, Mapping[str, frozenset[str]]]:
-    """Return the graph without constant arithmetic, and for each new constant the operators that went into it."""
+    """Return the graph without constant arithmetic, and for each new constant what it was made of."""
     keep = {node_name(output) for output in outputs}
     drop_identities(graph, keep)
     graph = subgraph(graph, outputs)
@@ -69,7 +85,7 @@ def fold_constants(graph: GraphDef, outputs: list[str]) -> tuple[GraphDef, Mappi
 
 
 def _topological(graph: GraphDef) -> list[Any]:
-    """Return the nodes, sources first; nodes of a TensorFlow 1 loop, which is a cycle, come without that promise."""
+    """Return the nodes, sources first; a TensorFlow 1 loop is a cycle and comes without that promise."""
     nodes = by_name(graph)
     done: set[str] = set()
     order: list[Any] = []

@@ -1,6 +1,7 @@
 """From a SavedModel to one GraphDef without variables, with as little memory as it can be done.
 
-The model is loaded, asked for its answers to the samples, frozen and dropped; what follows sees the GraphDef only.
+The model is loaded, asked for its answers to the samples, frozen and dropped; what follows sees the GraphDef
+only.
 """
 
 import gc
@@ -53,16 +54,31 @@ class Original:
             else:
                 self._loaded = tf.saved_model.load(str(path), tags=tags)  # owns the variables
                 self._function = self._loaded.signatures[signature.key]
-        except (tf.errors.OpError, ValueError, KeyError, OSError, TypeError, AttributeError, RuntimeError) as error:
+        except (
+            tf.errors.OpError,
+            ValueError,
+            KeyError,
+            OSError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+        ) as error:
             raise load_failure(error) from error
 
     def input_specs(self) -> dict[Port, InputSpec]:
         """Return what each input accepts."""
         specs = {}
         for port in self.signature.inputs:
-            tensor = self._tensor(port) if self._session else self._function.structured_input_signature[1][port.alias]
+            tensor = (
+                self._tensor(port)
+                if self._session
+                else self._function.structured_input_signature[1][port.alias]
+            )
             if tensor.shape.rank is None:
-                raise Terminal("InvalidModel", f"spec.source: the input {port.name} has no known rank. Export it with a shape.")
+                raise Terminal(
+                    "InvalidModel",
+                    f"spec.source: the input {port.name} has no known rank. Export it with a shape.",
+                )
             dtype = np.dtype(object) if tensor.dtype == tf.string else np.dtype(tensor.dtype.as_numpy_dtype)
             specs[port] = InputSpec(dtype, tuple(tensor.shape.as_list()))
         return specs
@@ -78,7 +94,9 @@ class Original:
             return {port: results[port.alias].numpy() for port in self.signature.outputs}
         except tf.errors.OpError as error:
             text = " ".join(str(error.message).split())[:300]
-            raise Terminal("InvalidModel", f"spec.source: the model itself fails on a sample input: {text}") from error
+            raise Terminal(
+                "InvalidModel", f"spec.source: the model itself fails on a sample input: {text}"
+            ) from error
 
     def freeze(self) -> Frozen:
         """Return the model as a GraphDef with constants, and let go of everything else."""
@@ -93,12 +111,16 @@ class Original:
                     [port.name.rpartition(":")[0] for port in signature.outputs],
                 )
                 self._session.close()
-                frozen = Frozen(graph, {p: p.name for p in signature.inputs}, {p: p.name for p in signature.outputs})
+                frozen = Frozen(
+                    graph, {p: p.name for p in signature.inputs}, {p: p.name for p in signature.outputs}
+                )
             else:
                 function = self._function
                 # The flattened order of a signature's outputs is that of its sorted keys.
                 keys = sorted(function.structured_outputs)
-                converted = convert_to_constants.convert_variables_to_constants_v2(function, lower_control_flow=False)
+                converted = convert_to_constants.convert_variables_to_constants_v2(
+                    function, lower_control_flow=False
+                )
                 places = {tensor.name.rpartition(":")[0]: tensor.name for tensor in converted.inputs}
                 frozen = Frozen(
                     converted.graph.as_graph_def(),
@@ -106,7 +128,9 @@ class Original:
                     {port: converted.outputs[keys.index(port.alias)].name for port in signature.outputs},
                 )
         except (ValueError, KeyError, TypeError, AttributeError, tf.errors.OpError) as error:
-            raise Terminal("ConversionFailed", f"spec.source: its variables cannot be frozen: {_text(error)}") from error
+            raise Terminal(
+                "ConversionFailed", f"spec.source: its variables cannot be frozen: {_text(error)}"
+            ) from error
         self._session = self._function = self._graph = self._loaded = None
         gc.collect()
         return frozen
@@ -133,11 +157,14 @@ def load_failure(error: Exception) -> Terminal:
             name = str(error).split(mark, 1)[1].split("'", 1)[0]
             return Terminal(
                 "UnsupportedOperator",
-                f"spec.source: TensorFlow {tf.__version__} has no operator {name}. Export the model without custom operators.",
+                f"spec.source: TensorFlow {tf.__version__} has no operator {name}. Export the model without "
+                "custom operators.",
             )
     if isinstance(error, MemoryError) or "OOM" in str(error):
         raise MemoryError(text)
-    return Terminal("InvalidModel", f"spec.source: TensorFlow {tf.__version__} cannot load the SavedModel: {text}")
+    return Terminal(
+        "InvalidModel", f"spec.source: TensorFlow {tf.__version__} cannot load the SavedModel: {text}"
+    )
 
 
 def _text(error: Exception) -> str:

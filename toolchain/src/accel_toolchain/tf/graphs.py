@@ -32,7 +32,7 @@ def by_name(graph: GraphDef) -> dict[str, NodeDef]:
 
 
 def ancestors(graph: GraphDef, tensors: Iterable[str], stop: Iterable[str] = ()) -> list[NodeDef]:
-    """Return what the tensors depend on, in the graph's order; `stop` nodes are included but not looked behind."""
+    """Return what the tensors depend on, in the graph's order; nothing behind the `stop` nodes."""
     nodes, halt = by_name(graph), set(stop)
     seen: set[str] = set()
     waiting = [node_name(tensor) for tensor in tensors]
@@ -47,11 +47,26 @@ def ancestors(graph: GraphDef, tensors: Iterable[str], stop: Iterable[str] = ())
 
 
 def subgraph(graph: GraphDef, tensors: Iterable[str]) -> GraphDef:
-    """Return a graph of only what the tensors need, with the functions of the original."""
+    """Return a graph of only what the tensors need, functions included."""
     result = tf.compat.v1.GraphDef(versions=graph.versions)
     result.node.extend(ancestors(graph, tensors))
-    result.library.CopyFrom(graph.library)
+    functions = {function.signature.name: function for function in graph.library.function}
+    waiting = [name for node in result.node for name in called(node)]
+    taken: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in functions and name not in taken:
+            taken.add(name)
+            result.library.function.add().CopyFrom(functions[name])
+            waiting += [inner for node in functions[name].node_def for inner in called(node)]
     return result
+
+
+def called(node: NodeDef) -> list[str]:
+    """Return the names of the functions that a node calls."""
+    attributes = node.attr.values()
+    names = [name for a in attributes for name in (a.func.name, *(func.name for func in a.list.func))]
+    return [name for name in names if name]
 
 
 def rewire(graph: GraphDef, replacements: Mapping[str, str]) -> None:

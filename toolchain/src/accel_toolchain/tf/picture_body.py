@@ -1,8 +1,8 @@
 """What is done to one picture: from a graph to the steps that a model server knows.
 
-The graph is walked from its result back to the decoder. What an operator does is found by asking TensorFlow, not by
-reading its attributes: resize targets are evaluated for several picture sizes, and slices are shown a grid of coordinates.
-So it does not matter how an exporter spelt them.
+The graph is walked from its result back to the decoder. What an operator does is found by asking TensorFlow,
+not by reading its attributes: resize targets are evaluated for several picture sizes, and slices are shown a
+grid of coordinates. So it does not matter how an exporter spelt them.
 """
 
 from dataclasses import dataclass, field
@@ -23,14 +23,16 @@ _ELEMENTWISE: Final = frozenset({"Add", "AddV2", "Sub", "Mul", "RealDiv", "Div",
 _AFFINE: Final = _ELEMENTWISE - {"Maximum", "Minimum"}
 _RESIZES: Final = {"ResizeBilinear": "bilinear", "ResizeNearestNeighbor": "nearest"}
 _FORWARDING: Final = frozenset({"Identity", "StopGradient", "EnsureShape", "ExpandDims", "Squeeze"})
-_REARRANGING: Final = frozenset({"Slice", "StridedSlice", "Pad", "PadV2", "ReverseV2", "Reverse", "Reshape", "GatherV2"})
+_REARRANGING: Final = frozenset(
+    {"Slice", "StridedSlice", "Pad", "PadV2", "ReverseV2", "Reverse", "Reshape", "GatherV2"}
+)
 _SHAPE_READERS: Final = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 _BASE: Final = 251  # coordinates in two digits that fit a uint8 picture
 
 
 @dataclass(frozen=True)
 class TailOp:
-    """Arithmetic on the finished picture, to be done on the whole batch: `op` with a constant, or reversed channels."""
+    """Arithmetic on the finished picture, to be done on the batch: `op` with a constant, Cast or Reverse."""
 
     op: str
     operand: NDArray[Any] | None = None
@@ -52,8 +54,10 @@ def unsupported(operator: str, why: str) -> Terminal:
     """Return the condition for a picture head that a model server cannot take over."""
     return Terminal(
         "UnsupportedOperator",
-        f"spec.source: the part that decodes pictures holds {operator}, {why}. Known are decode_jpeg/png/image with 3 or 1 "
-        "channels, bilinear and nearest resize, central crop, casts and arithmetic with constants. Move the rest behind tf.map_fn.",
+        f"spec.source: the part that decodes pictures holds {operator}, {why}. Known are "
+        "decode_jpeg/png/image with 3 or 1 "
+        "channels, bilinear and nearest resize, central crop, casts and arithmetic with constants. Move the "
+        "rest behind tf.map_fn.",
     )
 
 
@@ -92,7 +96,8 @@ class _Walk:
                     if (source, self._dtype(tensor)) == ("float32", "uint8") and result != "uint8":
                         if self.steps:
                             raise unsupported("Cast", "to whole numbers between two geometric operations")
-                        # The server truncates; what was collected so far is done on the batch after a cast back.
+                        # The server truncates; what was collected so far is done on the batch after a cast
+                        # back.
                         cut = "uint8"
                     elif source not in ("uint8", "float32"):
                         raise unsupported("Cast", f"from {source}")
@@ -109,10 +114,12 @@ class _Walk:
         if node.op not in ("DecodeJpeg", "DecodePng", "DecodeImage"):
             raise unsupported(node.op, "which the model server does not have")
         if channels not in (1, 3):
-            raise unsupported(f"{node.op} with channels={channels}", "so that the model's input depends on the file")
-        if node.op == "DecodeJpeg" and node.attr["ratio"].i not in (0, 1):
+            raise unsupported(
+                f"{node.op} with channels={channels}", "so that the model's input depends on the file"
+            )
+        if "ratio" in node.attr and node.attr["ratio"].i != 1:
             raise unsupported("DecodeJpeg with a ratio", "which the model server does not have")
-        if node.attr["dtype"].type not in (0, tf.uint8.as_datatype_enum):
+        if "dtype" in node.attr and node.attr["dtype"].type != tf.uint8.as_datatype_enum:
             raise unsupported(f"{node.op} of another type than uint8", "which the model server does not have")
         return channels
 
@@ -134,7 +141,9 @@ class _Walk:
     def _dtype(self, tensor: str) -> str:
         return str(self.graph.get_tensor_by_name(tensor).dtype.base_dtype.name)
 
-    def _evaluate(self, tensor: str, size: tuple[int, int], feeds: dict[str, Any] | None = None) -> NDArray[Any]:
+    def _evaluate(
+        self, tensor: str, size: tuple[int, int], feeds: dict[str, Any] | None = None
+    ) -> NDArray[Any]:
         picture = np.zeros((*size, self.channels), np.uint8)
         return np.asarray(self.session.run(tensor, {self.decoded: picture, **(feeds or {})}))
 
@@ -149,12 +158,15 @@ class _Walk:
         if len(set(targets)) == 1:
             return {"op": "resize", "height": targets[0][0], "width": targets[0][1], **rules}
         side = min(targets[0])
-        # Exporters compute the longer side in floats of one kind or another: a pixel more or less is their rounding.
+        # Exporters compute the longer side in floats of one kind or another: a pixel more or less is their
+        # rounding.
         for (height, width, _), target in zip(sources, targets, strict=True):
             smallest = min(height, width)
             wanted = (height * side // smallest, width * side // smallest)
             if max(abs(target[0] - wanted[0]), abs(target[1] - wanted[1])) > 1:
-                raise unsupported(node.op, f"which resizes {height}×{width} to {target[0]}×{target[1]} by an unknown rule")
+                raise unsupported(
+                    node.op, f"which resizes {height}×{width} to {target[0]}×{target[1]} by an unknown rule"
+                )
         return {"op": "resizeSmallest", "side": side, **rules}
 
     def _picture_shape(self, tensor: str, size: tuple[int, int]) -> tuple[int, int, int]:
@@ -169,7 +181,7 @@ class _Walk:
         if self._dtype(path) != "float32":
             raise unsupported(node.op, f"on {self._dtype(path)}")
         values = [self._evaluate(other, size) for size in PROBE_SIZES[:2]]
-        if values[0].shape != values[1].shape or not np.array_equal(*values):
+        if values[0].shape != values[1].shape or not np.array_equal(values[0], values[1]):
             raise unsupported(node.op, "with a number that depends on the picture's size")
         operand = values[0]
         if self.steps and (node.op not in _AFFINE or operand.size not in (1, operand.shape[-1])):
@@ -214,7 +226,9 @@ class _Walk:
             whole = out == (height, width)
             central = (top, left) == ((height - out[0]) // 2, (width - out[1]) // 2)
             if not whole and (reversed_ or not central):
-                raise unsupported(node.op, f"which cuts {out[0]}×{out[1]} at ({top}, {left}) out of {height}×{width}")
+                raise unsupported(
+                    node.op, f"which cuts {out[0]}×{out[1]} at ({top}, {left}) out of {height}×{width}"
+                )
             crops.add("reverse" if reversed_ else "nothing" if whole else out)
         if len(crops) != 1:
             raise unsupported(node.op, "whose result depends on the picture's size")

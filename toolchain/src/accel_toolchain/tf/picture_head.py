@@ -1,7 +1,8 @@
 """Cutting a graph behind the decoding of its pictures.
 
-Neither ONNX Runtime nor an FPGA decodes JPEG. The model server does, as `decode` in model.json tells it; the graph then
-begins at the batch of decoded pictures. Arithmetic that was done per picture is done on the batch: that is ordinary ONNX.
+Neither ONNX Runtime nor an FPGA decodes JPEG. The model server does, as `decode` in model.json tells it; the
+graph then begins at the batch of decoded pictures. Arithmetic that was done per picture is done on the batch:
+that is ordinary ONNX.
 """
 
 from dataclasses import dataclass
@@ -9,12 +10,22 @@ from typing import Any, Final
 
 import numpy as np
 import tensorflow as tf
-
 from accel_runtime.decode import Decode, decode_pictures
 from accel_runtime.errors import InvalidInput
+
 from accel_toolchain.conditions import Terminal
 from accel_toolchain.samples import PICTURE_SIZES, encoded, picture
-from accel_toolchain.tf.graphs import GraphDef, ancestors, constant, data_inputs, node_name, placeholder, rewire, run, subgraph
+from accel_toolchain.tf.graphs import (
+    GraphDef,
+    ancestors,
+    constant,
+    data_inputs,
+    node_name,
+    placeholder,
+    rewire,
+    run,
+    subgraph,
+)
 from accel_toolchain.tf.picture_body import Body, TailOp, read_body, unsupported
 from accel_toolchain.tf.picture_map import DECODERS, PictureMap, find_map
 
@@ -39,7 +50,11 @@ def cut_head(graph: GraphDef, strings: str, wire_name: str, outputs: list[str]) 
     found = find_map(graph, strings)
     if found is None:
         decoders = sorted({node.op for node in graph.node if node.op in DECODERS})
-        why = "outside of a tf.map_fn over the input" if decoders else "and no decode_jpeg, decode_png or decode_image"
+        why = (
+            "outside of a tf.map_fn over the input"
+            if decoders
+            else "and no decode_jpeg, decode_png or decode_image"
+        )
         raise unsupported(decoders[0] if decoders else "a string input", why)
     body = read_body(found.body, found.value)
     decode = {
@@ -54,12 +69,15 @@ def cut_head(graph: GraphDef, strings: str, wire_name: str, outputs: list[str]) 
     return Head(subgraph(result, outputs), decode, notes)
 
 
-def _cut(graph: GraphDef, found: PictureMap, body: Body, strings: str, outputs: list[str]) -> tuple[GraphDef, str]:
-    """Return the graph with a placeholder for the decoded pictures, and the tensor that replaces the loop's result."""
+def _cut(
+    graph: GraphDef, found: PictureMap, body: Body, strings: str, outputs: list[str]
+) -> tuple[GraphDef, str]:
+    """Return the graph with a placeholder for decoded pictures, and what replaces the loop's result."""
     result = tf.compat.v1.GraphDef()
     result.CopyFrom(graph)
     height, width = next(
-        ((step["height"], step["width"]) for step in reversed(body.steps) if step["op"] != "resizeSmallest"), (None, None)
+        ((step["height"], step["width"]) for step in reversed(body.steps) if step["op"] != "resizeSmallest"),
+        (None, None),
     )
     result.node.append(placeholder(DECODED, body.dtype, (None, height, width, body.channels)))
     joint = f"{DECODED}:0"
@@ -126,7 +144,9 @@ def _compare(
         try:
             decoded = decode_pictures(head, data)
         except InvalidInput as error:
-            raise Terminal("UnsupportedOperator", f"spec.source: a sample picture is refused: {error}") from error
+            raise Terminal(
+                "UnsupportedOperator", f"spec.source: a sample picture is refused: {error}"
+            ) from error
         (wanted,) = run(before, {strings: data}, [found.stacked])
         (got,) = run(after, {f"{DECODED}:0": decoded}, [joint])
         scale = float(np.abs(wanted).max()) or 1.0
@@ -135,8 +155,12 @@ def _compare(
     if not differing:
         return ()
     # A float's rounding of the longer side shifts a central crop by a pixel: told, not refused.
-    if any(step["op"] == "resizeSmallest" for step in decode["steps"]) and 2 * len(differing) <= len(PICTURE_SIZES):
-        return (f"The resize of pictures of {', '.join(differing)} differs from TensorFlow's by its rounding.",)
-    raise unsupported("an operation", f"whose result on pictures of {', '.join(differing)} could not be reproduced")
-
-
+    if any(step["op"] == "resizeSmallest" for step in decode["steps"]) and 2 * len(differing) <= len(
+        PICTURE_SIZES
+    ):
+        return (
+            f"The resize of pictures of {', '.join(differing)} differs from TensorFlow's by its rounding.",
+        )
+    raise unsupported(
+        "an operation", f"whose result on pictures of {', '.join(differing)} could not be reproduced"
+    )

@@ -1,7 +1,7 @@
-"""Finding the loop that turns a batch of encoded pictures into a batch of arrays: `tf.map_fn(decode, strings)`.
+"""Finding the loop that makes arrays of a batch of encoded pictures: `tf.map_fn(decode, strings)`.
 
-TensorFlow 2 writes it as a While operator whose body is a function, TensorFlow 1 as a cycle of Enter, Merge, Switch, Exit
-and NextIteration. Both come out of here as the same thing: a flat graph of one picture.
+TensorFlow 2 writes it as a While operator whose body is a function, TensorFlow 1 as a cycle of Enter, Merge,
+Switch, Exit and NextIteration. Both come out of here as the same thing: a flat graph of one picture.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,9 @@ from accel_toolchain.tf.graphs import (
     tensor_name,
 )
 
-DECODERS: Final = frozenset({"DecodeJpeg", "DecodePng", "DecodeImage", "DecodeAndCropJpeg", "DecodeBmp", "DecodeGif"})
+DECODERS: Final = frozenset(
+    {"DecodeJpeg", "DecodePng", "DecodeImage", "DecodeAndCropJpeg", "DecodeBmp", "DecodeGif"}
+)
 _CALLS: Final = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _FORWARDING: Final = frozenset({"Identity", "Enter", "RefEnter", "Exit", "StopGradient", "EnsureShape"})
 _ELEMENT: Final = "accel_element"
@@ -84,7 +86,7 @@ def _find_function_map(graph: GraphDef, strings: str) -> PictureMap | None:
 
 
 def flatten(functions: Mapping[str, Any], name: str, depth: int = 0) -> tuple[GraphDef, list[str], list[str]]:
-    """Return a function as a graph with its calls inlined: the graph, its argument nodes, its result tensors."""
+    """Return a function with its calls inlined: the graph, its argument nodes, its result tensors."""
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
 
     definition = functions[name]
@@ -113,7 +115,8 @@ def flatten(functions: Mapping[str, Any], name: str, depth: int = 0) -> tuple[Gr
             del copy.input[:]
             copy.input.extend(moved.get(source, prefix + source) for source in data_inputs(node))
         replaced = {
-            f"{call.name}:{place}": moved.get(tensor, prefix + tensor) for place, tensor in enumerate(returned)
+            f"{call.name}:{place}": moved.get(tensor, prefix + tensor)
+            for place, tensor in enumerate(returned)
         }
         rewire(graph, replaced)
         results = [replaced.get(result, result) for result in results]
@@ -129,7 +132,11 @@ def _list_element(
             continue
         source = outer.get(node_name(resolve(inside, node.input[0])))
         made = nodes.get(node_name(resolve(nodes, source))) if source else None
-        if made is not None and made.op == "TensorListFromTensor" and resolve(nodes, made.input[0]) == strings:
+        if (
+            made is not None
+            and made.op == "TensorListFromTensor"
+            and resolve(nodes, made.input[0]) == strings
+        ):
             return node
     return None
 
@@ -163,7 +170,12 @@ def _find_frame_map(graph: GraphDef, strings: str) -> PictureMap | None:
             continue
         array = resolve(nodes, gather.input[0])
         write = next(
-            (n for n in graph.node if n.op.startswith("TensorArrayWrite") and resolve(nodes, n.input[0]) == array), None
+            (
+                n
+                for n in graph.node
+                if n.op.startswith("TensorArrayWrite") and resolve(nodes, n.input[0]) == array
+            ),
+            None,
         )
         if write is None:
             continue
@@ -191,7 +203,10 @@ def _scattered(graph: GraphDef, nodes: Mapping[str, Any], read: Any) -> str | No
     """Return the tensor that was spread over the array which a node reads."""
     array = resolve(nodes, read.input[0])
     for node in graph.node:
-        if node.op in ("TensorArrayScatterV3", "TensorArrayUnpackV3") and resolve(nodes, node.input[0]) == array:
+        if (
+            node.op in ("TensorArrayScatterV3", "TensorArrayUnpackV3")
+            and resolve(nodes, node.input[0]) == array
+        ):
             return resolve(nodes, node.input[2])
     return None
 

@@ -24,11 +24,14 @@ from accel_toolchain.tf.signature import Port, Signature, choose_signature
 from accel_toolchain.tf.to_onnx import to_onnx
 
 
-def read_saved_model(path: Path, conversion: Conversion, count: int, say: Callable[[str], None]) -> FloatModel:
-    """Convert the SavedModel in a folder; `count` is the number of samples to take the original's answers for.
+def read_saved_model(
+    path: Path, conversion: Conversion, count: int, say: Callable[[str], None]
+) -> FloatModel:
+    """Convert the SavedModel in a folder; `count` samples are answered by the original first.
 
     Raises:
-        Terminal: NotASavedModel, ForbiddenOperator, InvalidModel, UnknownTensor, UnsupportedOperator, ConversionFailed.
+        Terminal: NotASavedModel, ForbiddenOperator, InvalidModel, UnknownTensor, UnsupportedOperator,
+        ConversionFailed.
     """
     meta_graph = _meta_graph(path)
     signature = choose_signature(meta_graph, conversion)
@@ -53,11 +56,15 @@ def _convert(
     ends = list(frozen.outputs.values())
     graph, history = fold_constants(frozen.graph, ends)
     frozen.graph.Clear()
-    decode, notes = None, ()
+    decode: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
     inputs = {frozen.inputs[port]: port.name for port in signature.inputs}
     strings = [port for port in signature.inputs if specs[port].dtype.kind == "O"]
     if len(strings) > 1:
-        raise Terminal("UnsupportedOperator", f"spec.source: {len(strings)} inputs are strings; one batch of pictures is known.")
+        raise Terminal(
+            "UnsupportedOperator",
+            f"spec.source: {len(strings)} inputs are strings; one batch of pictures is known.",
+        )
     if strings:
         head = cut_head(graph, frozen.inputs[strings[0]], strings[0].name, ends)
         graph, decode, notes = head.graph, head.decode, head.notes
@@ -66,12 +73,17 @@ def _convert(
         say(f"pictures are decoded by the server: {decode['steps']}")
     recover(graph, history)
     proto = to_onnx(graph, inputs, {tensor: port.name for port, tensor in frozen.outputs.items()})
-    complaints = check(proto, proto.SerializeToString(deterministic=True))
+    complaints = check(proto.SerializeToString(deterministic=True))
     for complaint in (*notes, *complaints):
         say(complaint)
     outputs = tuple(_output(port, seeded[0].outputs[port.name]) for port in signature.outputs)
     described = tuple(
-        Tensor(port.name, port.alias, dtype_name(specs[port].dtype), tuple(-1 if s is None else s for s in specs[port].shape))
+        Tensor(
+            port.name,
+            port.alias,
+            dtype_name(specs[port].dtype),
+            tuple(-1 if s is None else s for s in specs[port].shape),
+        )
         for port in signature.inputs
     )
     return FloatModel(proto, signature.key, described, outputs, decode, seeded, (*notes, *complaints))
@@ -83,16 +95,23 @@ def _meta_graph(path: Path) -> Any:
     try:
         document.ParseFromString((path / "saved_model.pb").read_bytes())
     except DecodeError as error:
-        raise Terminal("NotASavedModel", "spec.source: its saved_model.pb is no SavedModel (truncated?). Push it again.") from error
+        raise Terminal(
+            "NotASavedModel", "spec.source: its saved_model.pb is no SavedModel (truncated?). Push it again."
+        ) from error
     for meta_graph in document.meta_graphs:
         if "serve" in meta_graph.meta_info_def.tags:
             return meta_graph
     tags = [sorted(meta_graph.meta_info_def.tags) for meta_graph in document.meta_graphs]
-    raise Terminal("NotASavedModel", f"spec.source: no graph in it is tagged 'serve' (tags: {tags}). Export it for serving.")
+    raise Terminal(
+        "NotASavedModel",
+        f"spec.source: no graph in it is tagged 'serve' (tags: {tags}). Export it for serving.",
+    )
 
 
-def _samples(original: Original, signature: Signature, specs: dict[Port, InputSpec], count: int) -> tuple[Sample, ...]:
-    """Return the original's answers: for picture inputs every sample as PNG, and the first as JPEG beside it."""
+def _samples(
+    original: Original, signature: Signature, specs: dict[Port, InputSpec], count: int
+) -> tuple[Sample, ...]:
+    """Return the original's answers; pictures are PNGs, and the first is a JPEG too."""
     pictures = any(spec.dtype.kind == "O" for spec in specs.values())
     plan = [(number, "PNG") for number in range(max(1, count))] + ([(0, "JPEG")] if pictures else [])
     taken = []
@@ -108,7 +127,10 @@ def _sample(number: int, kind: str, port: Port, spec: InputSpec) -> Any:
     if spec.dtype.kind != "O":
         return samples.array(number, spec.dtype, spec.shape, f"the input {port.name}")
     if len(spec.shape) != 1:
-        raise Terminal("InvalidModel", f"spec.source: the input {port.name} is no batch of encoded pictures (a vector of strings).")
+        raise Terminal(
+            "InvalidModel",
+            f"spec.source: the input {port.name} is no batch of encoded pictures (a vector of strings).",
+        )
     return np.array([samples.encoded(samples.picture(number), kind)], dtype=object)
 
 

@@ -1,7 +1,8 @@
 """Operators that no model to be served may hold, found by name before anything is loaded.
 
-A SavedModel is a program: loading runs its initialisers and conversion folds constants, so an operator that reads files
-would run here. The sandbox is the wall; this is the sign on it, with a reason that the user understands.
+A SavedModel is a program: loading runs its initialisers and conversion folds constants, so an operator that
+reads files would run here. The sandbox is the wall; this is the sign on it, with a reason that the user
+understands.
 """
 
 import re
@@ -9,22 +10,25 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from accel_toolchain.conditions import Terminal, listed
+from accel_toolchain.tf.graphs import called
 
 # Of TensorFlow 2.21's registry: what reads or writes files, opens connections, runs Python, or logs to a URL.
 _FORBIDDEN: Final = re.compile(
     r"""(?x)
-    ReadFile | WriteFile | MatchingFiles | .*MatchingFilesDataset | ImmutableConst | ReadVariableFromFile
-    | PyFunc | PyFuncStateless | EagerPyFunc
-    | (WholeFile|TextLine|FixedLengthRecord|TFRecord|Identity|LMDB)Reader(V2)? | Reader(Read|Num|Restore|Serialize|Reset).*
-    | (TextLine|TFRecord|CSV|Sql|LMDB|Cache|Save|Load|FixedLengthRecord)Dataset(V\d)? | Experimental(CSV|Sql|LMDB)Dataset
-    | .*SnapshotDataset.* | .*Snapshot(Chunk|Nested).* | .*DataService.* | RegisterDataset.* | DatasetToTFRecord
-    | ExperimentalDatasetToTFRecord | InitializeTableFromTextFile.* | InitializeTableFromDataset
-    | Save | SaveSlices | Restore | RestoreSlice | LoadAndRemapMatrix | GenerateVocabRemapping | DistributedSave
-    | ImportEvent | CreateSummary(File|Db)Writer | SummaryWriter | Write.*Summary | WriteSummary | FlushSummaryWriter
-    | Debug(Identity|NanCount|NumericSummary).* | FileSystemSetConfiguration
-    | .*Rpc(Call|Server|Client|CheckStatus|GetValue|Server.*)? | TryRpc | Collective.* | _?Nccl.* | DumpTensor
-    | .*Bigtable.* | .*BigQuery.* | .*Gcs.* | _?(Host)?(Recv|Send) | _?Xla(Send|Recv|Host).* | DTensorRestoreV2 | CalibrationStatisticsSaver
-    | TPU.* | .*TPUEmbedding.* | ConfigureDistributedTPU | ConfigureAndInitializeGlobalTPU | RemoteCall
+    ReadFile | WriteFile | MatchingFiles | .*MatchingFilesDataset | ImmutableConst | ReadVariableFromFile |
+    PyFunc | PyFuncStateless | EagerPyFunc |
+    (WholeFile|TextLine|FixedLengthRecord|TFRecord|Identity|LMDB)Reader(V2)? |
+    Reader(Read|Num|Restore|Serialize|Reset).* |
+    (TextLine|TFRecord|CSV|Sql|LMDB|Cache|Save|Load|FixedLengthRecord)Dataset(V\d)? |
+    Experimental(CSV|Sql|LMDB)Dataset | .*SnapshotDataset.* | .*Snapshot(Chunk|Nested).* | .*DataService.* |
+    RegisterDataset.* | DatasetToTFRecord | ExperimentalDatasetToTFRecord | InitializeTableFromTextFile.* |
+    InitializeTableFromDataset | Save | SaveSlices | Restore | RestoreSlice | LoadAndRemapMatrix |
+    GenerateVocabRemapping | DistributedSave | ImportEvent | CreateSummary(File|Db)Writer | SummaryWriter |
+    Write.*Summary | WriteSummary | FlushSummaryWriter | Debug(Identity|NanCount|NumericSummary).* |
+    FileSystemSetConfiguration | .*Rpc(Call|Server|Client|CheckStatus|GetValue|Server.*)? | TryRpc |
+    Collective.* | _?Nccl.* | DumpTensor | .*Bigtable.* | .*BigQuery.* | .*Gcs.* | _?(Host)?(Recv|Send) |
+    _?Xla(Send|Recv|Host).* | DTensorRestoreV2 | CalibrationStatisticsSaver | TPU.* | .*TPUEmbedding.* |
+    ConfigureDistributedTPU | ConfigureAndInitializeGlobalTPU | RemoteCall
     """
 )
 # A SavedModel's own saver needs these, in graphs that are not served. Served graphs must not reach them.
@@ -32,7 +36,7 @@ _SAVER: Final = frozenset({"SaveV2", "RestoreV2", "MergeV2Checkpoints", "Sharded
 
 
 def screen(meta_graph: Any, served: list[str]) -> None:
-    """Refuse a MetaGraphDef with forbidden operators anywhere, or with saver operators below the served tensors.
+    """Refuse forbidden operators anywhere, and saver operators below the served tensors.
 
     Raises:
         Terminal: ForbiddenOperator, listing them.
@@ -42,7 +46,8 @@ def screen(meta_graph: Any, served: list[str]) -> None:
     if found:
         raise Terminal(
             "ForbiddenOperator",
-            f"spec.source: the model holds operators that read or write files, use the network or run Python: "
+            "spec.source: the model holds operators that read or write files, use the network or run "
+            "Python: "
             f"{listed(sorted(found))}. Export the serving function without them.",
         )
 
@@ -67,7 +72,7 @@ def _reachable(meta_graph: Any, tensors: list[str]) -> Iterator[Any]:
     functions = {function.signature.name: function for function in meta_graph.graph_def.library.function}
     waiting = [tensor.split(":")[0].lstrip("^") for tensor in tensors]
     seen: set[str] = set()
-    called: set[str] = set()
+    entered: set[str] = set()
     while waiting:
         name = waiting.pop()
         if name in seen or name not in nodes:
@@ -75,16 +80,15 @@ def _reachable(meta_graph: Any, tensors: list[str]) -> Iterator[Any]:
         seen.add(name)
         node = nodes[name]
         yield node
-        yield from _inside(node, functions, called)
+        yield from _inside(node, functions, entered)
         waiting += [reference.split(":")[0].lstrip("^") for reference in node.input]
 
 
-def _inside(node: Any, functions: dict[str, Any], called: set[str]) -> Iterator[Any]:
-    """Yield the nodes of all functions that a node calls; a function's dead nodes count, since they may have effects."""
-    for attribute in node.attr.values():
-        for name in [attribute.func.name, *(func.name for func in attribute.list.func)]:
-            if name in functions and name not in called:
-                called.add(name)
-                for inner in functions[name].node_def:
-                    yield inner
-                    yield from _inside(inner, functions, called)
+def _inside(node: Any, functions: dict[str, Any], seen: set[str]) -> Iterator[Any]:
+    """Yield the nodes of all functions that a node calls; dead ones too, since they may have effects."""
+    for name in called(node):
+        if name in functions and name not in seen:
+            seen.add(name)
+            for inner in functions[name].node_def:
+                yield inner
+                yield from _inside(inner, functions, seen)

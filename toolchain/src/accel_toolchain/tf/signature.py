@@ -21,7 +21,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Signature:
-    """The tensors to serve. `exact` is False where they are not the signature's own, but cut out of a graph."""
+    """The tensors to serve. `exact` is False where they are not the signature's own."""
 
     key: str
     inputs: tuple[Port, ...]
@@ -37,9 +37,15 @@ def choose_signature(meta_graph: Any, conversion: Conversion) -> Signature:
     Raises:
         Terminal: InvalidModel (no such signature), UnknownTensor (lists those that exist).
     """
-    signatures = {key: value for key, value in sorted(meta_graph.signature_def.items()) if key != _INTERNAL and value.outputs}
+    signatures = {
+        key: value
+        for key, value in sorted(meta_graph.signature_def.items())
+        if key != _INTERNAL and value.outputs
+    }
     if not signatures:
-        raise Terminal("InvalidModel", "spec.source: the SavedModel has no signature. Export it with a serving function.")
+        raise Terminal(
+            "InvalidModel", "spec.source: the SavedModel has no signature. Export it with a serving function."
+        )
     key = _choose_key(signatures, conversion)
     definition = signatures[key]
     inputs, outputs = _ports(definition.inputs), _ports(definition.outputs)
@@ -49,7 +55,9 @@ def choose_signature(meta_graph: Any, conversion: Conversion) -> Signature:
     chosen_outputs = _match("spec.conversion.outputs", conversion.outputs, outputs, meta_graph)
     exact = set(chosen_inputs) == set(inputs) and set(chosen_outputs) <= set(outputs)
     if not exact and not is_tensorflow1(meta_graph):
-        wanted = listed([port.name for port in (*chosen_inputs, *chosen_outputs) if port not in (*inputs, *outputs)])
+        wanted = listed(
+            [port.name for port in (*chosen_inputs, *chosen_outputs) if port not in (*inputs, *outputs)]
+        )
         raise _unknown("spec.conversion", wanted or "a subset of the inputs", (*inputs, *outputs), [])
     return Signature(key, chosen_inputs, chosen_outputs, exact)
 
@@ -64,7 +72,8 @@ def _choose_key(signatures: dict[str, Any], conversion: Conversion) -> str:
         if conversion.signature not in signatures:
             raise Terminal(
                 "InvalidModel",
-                f"spec.conversion.signature: there is no '{conversion.signature}'; the model has {listed(list(signatures))}.",
+                f"spec.conversion.signature: there is no '{conversion.signature}'; the model has "
+                f"{listed(list(signatures))}.",
             )
         return conversion.signature
     if _DEFAULT in signatures:
@@ -106,4 +115,6 @@ def _unknown(field: str, name: str, ports: tuple[Port, ...], nodes: list[str]) -
     existing = listed([f"{port.name} (alias {port.alias})" for port in ports])
     close = difflib.get_close_matches(name.partition(":")[0], nodes, n=3, cutoff=0.7)
     hint = f" Similar in the graph: {listed([f'{node}:0' for node in close])}." if close else ""
-    return Terminal("UnknownTensor", f"{field}: the model has no tensor '{name}'. Its signature has {existing}.{hint}")
+    return Terminal(
+        "UnknownTensor", f"{field}: the model has no tensor '{name}'. Its signature has {existing}.{hint}"
+    )

@@ -1,8 +1,8 @@
 """GraphDef to ONNX by tf2onnx, guarded.
 
-tf2onnx 1.17 keeps a copy of the graph for each of its passes alive, answers success for operators that it does not know,
-and fuses batch normalisations into convolutions. Each has its counter-measure here; `read_saved_model` checks the result
-against the original.
+tf2onnx 1.17 keeps a copy of the graph for each of its passes alive, answers success for operators that it
+does not know, and fuses batch normalisations into convolutions. Each has its counter-measure here;
+`read_saved_model` checks the result against the original.
 """
 
 import gc
@@ -20,7 +20,7 @@ from accel_toolchain.tf.batchnorm import count
 from accel_toolchain.tf.graphs import GraphDef
 
 if not hasattr(np, "product"):
-    np.product = np.prod  # tf2onnx 1.17 was written for numpy 1
+    np.product = np.prod  # type: ignore[attr-defined]  # tf2onnx 1.17 was written for numpy 1
 
 OPSET: Final = 18  # the newest that tf2onnx 1.17 writes
 IR_VERSION: Final = 8
@@ -41,7 +41,8 @@ def to_onnx(graph: GraphDef, inputs: dict[str, str], outputs: dict[str, str]) ->
     if found != normalisations:
         raise Terminal(
             "ConversionFailed",
-            f"{normalisations} batch normalisations went into the converter and {found} came out. This is a defect of the converter.",
+            f"{normalisations} batch normalisations went into the converter and {found} came out. This is a "
+            "defect of the converter.",
         )
     _rename(proto, inputs, outputs)
     _normalise(proto)
@@ -60,9 +61,19 @@ def _convert(graph: GraphDef, inputs: list[str], outputs: list[str]) -> onnx.Mod
             converted = tfonnx.process_tf_graph(
                 imported, opset=OPSET, input_names=list(inputs), output_names=list(outputs)
             )
-        except (ValueError, KeyError, AssertionError, RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+        except (
+            ValueError,
+            KeyError,
+            AssertionError,
+            RuntimeError,
+            TypeError,
+            AttributeError,
+            NotImplementedError,
+        ) as error:
             text = " ".join(str(error).split())[:300]
-            raise Terminal("ConversionFailed", f"tf2onnx {tf2onnx.__version__} cannot convert the graph: {text}") from error
+            raise Terminal(
+                "ConversionFailed", f"tf2onnx {tf2onnx.__version__} cannot convert the graph: {text}"
+            ) from error
     gc.collect()
     passes = OrderedDict(
         (name, _collecting(factory))
@@ -77,7 +88,7 @@ def _convert(graph: GraphDef, inputs: list[str], outputs: list[str]) -> onnx.Mod
 
 
 def _collecting(factory: Callable[[], Any]) -> Callable[[], Any]:
-    """Wrap a pass so that the copies of the graph that earlier passes left are freed before it makes its own."""
+    """Wrap a pass: the copies of the graph that earlier passes left are freed before it makes its own."""
 
     def make() -> Any:
         gc.collect()
@@ -91,9 +102,7 @@ def _rename(proto: onnx.ModelProto, inputs: dict[str, str], outputs: dict[str, s
     graph = proto.graph
     names = {old: new for old, new in inputs.items() if old != new}
     produced = {name for node in graph.node for name in node.output}
-    for old, new in outputs.items():
-        if old != new and old in produced:
-            names[old] = new
+    names |= {old: new for old, new in outputs.items() if old != new and old in produced}
     for node in graph.node:
         for field in (node.input, node.output):
             for place, name in enumerate(field):

@@ -1,0 +1,125 @@
+"""Unpacking hostile archives: each is refused with a reason, and nothing is written outside of the target."""
+
+import gzip
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from accel_toolchain.archives import is_archive, unpack
+from accel_toolchain.conditions import Terminal
+
+LIMIT = 1 << 20
+
+
+def tar(*members: tuple[str, bytes | str | None], compress: bool = False, kind: bytes | None = None) -> bytes:
+    """A tar of files (bytes), links to a target (str) and folders (None)."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz" if compress else "w") as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            if isinstance(content, bytes):
+                info.size = len(content)
+                info.type = kind or tarfile.REGTYPE
+                archive.addfile(info, io.BytesIO(content))
+            else:
+                info.type = tarfile.DIRTYPE if content is None else kind or tarfile.SYMTYPE
+                info.linkname = content or ""
+                archive.addfile(info)
+    return stream.getvalue()
+
+
+def zipped(*members: tuple[str, bytes], link: bool = False) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = (0o120777 if link else 0o100644) << 16
+            archive.writestr(info, content)
+    return stream.getvalue()
+
+
+def huge_header() -> bytes:
+    """A tar.gz whose extended header claims, and has, 64 MiB: small on the wire, large in memory."""
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = tarfile.XHDTYPE, 64 << 20
+    return gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) + bytes(64 << 20), 1)
+
+
+def many() -> bytes:
+    """A tar.gz with one folder 20001 times."""
+    info = tarfile.TarInfo("d")
+    info.type = tarfile.DIRTYPE
+    return gzip.compress(info.tobuf() * 20_001, 1)
+
+
+GOOD: dict[str, Callable[[], bytes]] = {
+    "tar": lambda: tar(("m", None), ("m/saved_model.pb", b"x")),
+    "tar.gz": lambda: tar(("m/saved_model.pb", b"x"), compress=True),
+    "zip": lambda: zipped(("m/saved_model.pb", b"x")),
+}
+
+BAD: dict[str, tuple[Callable[[], bytes], str, str]] = {
+    # name: (archive, reason, what the message says)
+    "upwards": (lambda: tar(("../evil", b"x")), "BadArchive", "outside"),
+    "upwards in the middle": (lambda: tar(("a/../../evil", b"x")), "BadArchive", "outside"),
+    "absolute": (lambda: tar(("/tmp/evil", b"x")), "BadArchive", "outside"),
+    "zip upwards": (lambda: zipped(("../evil", b"x")), "BadArchive", "outside"),
+    "zip upwards with backslashes": (lambda: zipped(("..\\evil", b"x")), "BadArchive", "outside"),
+    "zip with a drive": (lambda: zipped(("C:/evil", b"x")), "BadArchive", "outside"),
+    "link out": (lambda: tar(("key", "/etc/hostname")), "BadArchive", "link"),
+    "link, then a file through it": (lambda: tar(("d", "/tmp"), ("d/evil", b"x")), "BadArchive", "link"),
+    "hard link": (lambda: tar(("key", "other"), kind=tarfile.LNKTYPE), "BadArchive", "link"),
+    "device": (lambda: tar(("null", "x"), kind=tarfile.CHRTYPE), "BadArchive", "special file"),
+    "zip link": (lambda: zipped(("key", b"/etc/hostname"), link=True), "BadArchive", "link"),
+    "same name twice": (lambda: tar(("a", b"1"), ("a", b"2")), "BadArchive", "twice"),
+    "file as a folder": (lambda: tar(("a", b"1"), ("a/b", b"2")), "BadArchive", "twice"),
+    "truncated tar": (lambda: tar(("a", bytes(5000)))[:3000], "BadArchive", "truncated"),
+    "truncated tar.gz": (
+        lambda: tar(("a", bytes(range(256)) * 99), compress=True)[:-40],
+        "BadArchive",
+        "truncated",
+    ),
+    "truncated zip": (lambda: zipped(("a", b"x" * 999))[:-30], "BadArchive", "truncated"),
+    "damaged zip": (lambda: zipped(("a", b"x" * 999)).replace(b"a", b"b", 1), "BadArchive", "damaged"),
+    "too large": (lambda: tar(("a", bytes(LIMIT + 1))), "SourceTooLarge", "limit of 1048576 bytes"),
+    "zip bomb": (lambda: zipped(("a", bytes(64 << 20))), "SourceTooLarge", "limit of 1048576 bytes"),
+    "gzip bomb": (
+        lambda: tar(("a", bytes(64 << 20)), compress=True),
+        "SourceTooLarge",
+        "limit of 1048576 bytes",
+    ),
+    "header bomb": (huge_header, "BadArchive", "absurd"),
+    "many members": (lambda: many(), "BadArchive", "more than 20000"),
+    "deep": (lambda: tar(("a/" * 40 + "b", b"")), "BadArchive", "deep"),
+    "long name": (lambda: tar(("n" * 300, b"")), "BadArchive", "name"),
+}
+
+
+@pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
+def test_unpacked(make: Callable[[], bytes], tmp_path: Path) -> None:
+    (tmp_path / "archive").write_bytes(make())
+    assert is_archive(tmp_path / "archive")
+    unpack(tmp_path / "archive", tmp_path / "out", LIMIT)
+    assert (tmp_path / "out" / "m" / "saved_model.pb").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(("make", "reason", "message"), BAD.values(), ids=BAD)
+def test_refused(make: Callable[[], bytes], reason: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "archive").write_bytes(make())
+    target = tmp_path / "in" / "out"
+    target.mkdir(parents=True)
+    with pytest.raises(Terminal, match=message) as raised:
+        unpack(tmp_path / "archive", target, LIMIT)
+    assert raised.value.reason == reason
+    assert raised.value.message.startswith("spec.source.uri: ")
+    assert not (tmp_path / "in" / "evil").exists()
+    assert not Path("/tmp/evil").exists()
+
+
+def test_what_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"\x08\x07onnx")
+    assert not is_archive(tmp_path / "f")
