@@ -66,7 +66,7 @@ def helm(phases: Phases, kubectl: Kubectl, cluster: Cluster, references: dict[st
         json.dump(values(references, cluster), file)
         file.flush()
         command = [str(kubectl.helm), "upgrade", "--install", "accel", str(CHART), "--namespace", SYSTEM]
-        command += ["--values", file.name, "--wait", "--timeout", "10m"]
+        command += ["--values", file.name, "--wait", "--timeout", "5m"]
         try:
             phases.run(command, env=kubectl.environment, show=_first_lines)
         except StepFailed as error:

@@ -48,6 +48,7 @@ def make(phases: Phases, name: str, module: str) -> Example:
     if folder.exists():
         phases.say(f"{name}: kept from an earlier run ({folder})")
         return Example(name, key, folder)
+    phases.doing(f"python -m {module}")
     base.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=base))
     try:

@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_images
 
 JPEG_QUALITY = 90
 SEED = 50
-CALIBRATION = 16  # crops that the network's statistics are taken from
+CALIBRATION = 24  # crops that the network's statistics are taken from
 Box = tuple[int, int, int, int]  # left, upper, right, lower; pixels
 
 SHOWN: dict[str, tuple[str, Box | None]] = {

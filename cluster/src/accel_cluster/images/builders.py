@@ -4,15 +4,17 @@ Both read the same Dockerfiles and leave one image in a folder: an OCI layout, o
 way is a few lines that the project's own tests cannot exercise.
 """
 
+import json
 import os
 import shutil
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from accel_cluster.images import base
 from accel_cluster.images.plan import Plan, staged
 from accel_cluster.images.store import ImageError, cache, new_folder, run
 
+RUN_ROOT = "/run/accel-images"  # locks and mounts: must not outlive a reboot
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
@@ -37,8 +39,7 @@ class Buildah:
         self._storage = cache() / "storage"
 
     def _run(self, *arguments: str) -> str:
-        run_root = "/run/accel-images"  # locks and mounts: must not outlive a reboot
-        return run(["buildah", "--root", str(self._storage), "--runroot", run_root, *arguments])
+        return run(["buildah", "--root", str(self._storage), "--runroot", RUN_ROOT, *arguments])
 
     def _has(self, name: str) -> bool:
         try:
@@ -68,8 +69,28 @@ class Buildah:
         base_image = ["--build-arg", f"BASE_IMAGE={self._base()}"]
         with staged(plan) as context:
             self._run("bud", *options, *base_image, *_arguments(plan, name), str(context))
-        self._run("push", "--quiet", name, f"oci:{folder}:{plan.key}")
-        _share_blobs(folder)
+        self._export(name, folder, plan.key)
+
+    def _export(self, name: str, folder: Path, tag: str) -> None:
+        """Write an image of the storage as an OCI layout, whose blobs are links to those of the other layouts.
+
+        Layers stay uncompressed: the way to the nodes is memory, and compressing costs the one core minutes. So
+        their names are those of the storage, and skopeo leaves out what is linked here beforehand.
+        """
+        shared, blobs = cache() / "blobs", folder / "blobs" / "sha256"
+        shared.mkdir(exist_ok=True)
+        blobs.mkdir(parents=True)
+        for blob in shared.iterdir():
+            os.link(blob, blobs / blob.name)
+        source = f"containers-storage:[overlay@{self._storage}+{RUN_ROOT}]{name}"
+        command = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers"]
+        run([*command, source, f"oci:{folder}:{tag}"])
+        wanted = _blobs(folder)
+        for blob in blobs.iterdir():
+            if blob.name not in wanted:
+                blob.unlink()
+            elif not (shared / blob.name).exists():
+                os.link(blob, shared / blob.name)
 
 
 class Docker:
@@ -96,17 +117,16 @@ def _arguments(plan: Plan, name: str) -> list[str]:
     return [*arguments, "--file", str(plan.dockerfile), "--tag", name]
 
 
-def _share_blobs(layout: Path) -> None:
-    """Link equal blobs of all layouts to one file: the base layer is in every image."""
-    shared = cache() / "blobs"
-    shared.mkdir(exist_ok=True)
-    for blob in (layout / "blobs" / "sha256").iterdir():
-        kept = shared / blob.name
-        if kept.exists():
-            blob.unlink()
-            os.link(kept, blob)
-        else:
-            os.link(blob, kept)
+def _blobs(layout: Path) -> set[str]:
+    """Return the names of the blobs that an OCI layout's only image consists of."""
+
+    def digest(descriptor: dict[str, Any]) -> str:
+        return str(descriptor["digest"]).removeprefix("sha256:")
+
+    top = [digest(entry) for entry in json.loads((layout / "index.json").read_text())["manifests"]]
+    manifests = [json.loads((layout / "blobs" / "sha256" / name).read_text()) for name in top]
+    below = [digest(part) for manifest in manifests for part in [manifest["config"], *manifest["layers"]]]
+    return {*top, *below}
 
 
 def choose() -> Builder:
