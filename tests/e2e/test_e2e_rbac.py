@@ -55,8 +55,18 @@ FORBIDDEN = {
 
 
 def may(kube: Kube, account: str, verb: str, resource: str) -> bool:
+    kind, _, subresource = resource.partition("/")  # "a/b" would ask about an object named b
+    asked = [
+        "auth",
+        "can-i",
+        verb,
+        kind,
+        f"--subresource={subresource}",
+        f"--as={account}",
+        "--all-namespaces",
+    ]
     try:
-        return kube("auth", "can-i", verb, resource, f"--as={account}", "--all-namespaces").strip() == "yes"
+        return kube(*asked).strip() == "yes"
     except AssertionError:  # can-i exits with 1 for no
         return False
 
