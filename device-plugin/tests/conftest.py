@@ -14,6 +14,8 @@ import pytest
 import pytest_asyncio
 
 sys.path.insert(0, str(Path(__file__).parent))
+# looptime asks for "the" event loop before each test, also for sync ones, and Python then makes one that nobody closes.
+asyncio.set_event_loop(None)
 
 from kubelet_stub import Kubelet
 from node_processes import NODE, PATIENCE, RESOURCE, Emulator, Plugin, write_config

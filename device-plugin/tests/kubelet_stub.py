@@ -34,7 +34,7 @@ class Kubelet:
 
     async def start(self) -> None:
         for stale in self.directory.iterdir():
-            stale.unlink()
+            stale.unlink(missing_ok=True)
         self._server = grpc.aio.server()
         self._server.add_generic_rpc_handlers((rpc.registration_handlers(self),))
         self._server.add_insecure_port(f"unix:{self.directory}/kubelet.sock")
