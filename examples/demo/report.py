@@ -132,8 +132,8 @@ def resnet(names: Sequence[str], scores: Scores, float32: Answers, held: Sequenc
             said, moved = logits(theirs[None])[0], logits(ours[None])[0]
             shift = float(np.sqrt(((moved - said) ** 2).mean()))
             note = (
-                f"float32: class {other} ({theirs[other]:.1%}); to it both are {said[other] - said[mine]:.2f} "
-                f"logits apart, 5-bit mantissas move a logit by {shift:.2f}"
+                f"float32: class {other} ({theirs[other]:.1%}); its margin is {said[other] - said[mine]:.2f} "
+                f"logits, and 5-bit mantissas move a logit by {shift:.2f}"
             )
         lines.append(row(f"{name}: class {mine}", f"{ours[mine]:.1%}", note))
     lines += [

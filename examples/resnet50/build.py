@@ -1,10 +1,10 @@
 """Build ResNet-50 with seeded random weights and export it: `python -m examples.resnet50.build FOLDER`.
 
 A deep network with plain random weights answers the same class whatever it sees. Three steps make its answer
-depend on the picture, as a trained network's does: every batch normalisation gets the statistics that its layer
-really has on a few photographs; the last one of each residual unit gets a small scale, so that a unit refines and
-does not replace; and the classifier looks along the directions in which the features of photographs differ, centred
-and scaled over them.
+depend on the picture, as a trained network's does: every batch normalisation gets the statistics that its
+layer really has on a few photographs; the last one of each residual unit gets a small scale, so that a unit
+refines and does not replace; and the classifier looks along the directions in which the features of
+photographs differ, centred and scaled over them.
 
 FOLDER gets `saved_model/`, `pictures/*.jpg` and `float32.npy`, the float32 answers to them in the order of
 their names: [N, 1000] probabilities.

@@ -72,10 +72,11 @@ class Buildah:
         self._export(name, folder, plan.key)
 
     def _export(self, name: str, folder: Path, tag: str) -> None:
-        """Write an image of the storage as an OCI layout, whose blobs are links to those of the other layouts.
+        """Write an image of the storage as an OCI layout, whose blobs are links to those of the other
+        layouts.
 
-        Layers stay uncompressed: the way to the nodes is memory, and compressing costs the one core minutes. So
-        their names are those of the storage, and skopeo leaves out what is linked here beforehand.
+        Layers stay uncompressed: the way to the nodes is memory, and compressing costs the one core minutes.
+        So their names are those of the storage, and skopeo leaves out what is linked here beforehand.
         """
         shared, blobs = cache() / "blobs", folder / "blobs" / "sha256"
         shared.mkdir(exist_ok=True)
