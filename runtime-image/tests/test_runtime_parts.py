@@ -126,14 +126,23 @@ def test_cpu_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -
 
 def test_admission_says_when_to_come_back() -> None:
     depths: list[int] = []
-    admission = Admission(2, depths.append)
+    admission = Admission(2, 100, depths.append)
     for _ in range(200):
         admission.computed(0.010)
-    with admission.enter(), admission.enter():
-        with pytest.raises(Overloaded, match="about 20 ms") as refused, admission.enter():
+    with admission.enter(1), admission.enter(1):
+        with pytest.raises(Overloaded, match="about 20 ms") as refused, admission.enter(1):
             pass
         assert refused.value.retry_after_ms == 20
     assert depths == [1, 2, 1, 0]
+
+
+def test_admission_counts_bytes_too() -> None:
+    admission = Admission(9, 100, lambda _depth: None)
+    alone = admission.enter(101)  # anything that the message limit lets in is computed
+    with alone, pytest.raises(Overloaded, match="1 requests of 101 bytes"), admission.enter(1):
+        pass
+    with admission.enter(50), admission.enter(50), pytest.raises(Overloaded), admission.enter(1):
+        pass
 
 
 def test_logs_are_json_with_the_extra_fields() -> None:

@@ -117,6 +117,11 @@ def test_pictures_of_two_sizes_need_a_resize() -> None:
         decode_pictures(HEAD, strings(PICTURE, jpeg(width=41)))
 
 
+def test_a_batch_that_is_a_bomb_as_a_whole() -> None:
+    with pytest.raises(InvalidInput, match="the batch has more than 3000 pixels"):
+        decode_pictures(HEAD, strings(*[PICTURE] * 3), max_pixels=3000)
+
+
 def test_a_crop_larger_than_the_picture() -> None:
     head = Decode("image_bytes:0", "pixels", 3, "float32", (Step("crop", 50, 50),))
     with pytest.raises(InvalidInput, match="40×30"):

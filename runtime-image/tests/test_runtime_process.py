@@ -14,6 +14,8 @@ from typing import Any
 import grpc
 import pytest
 from accel import PredictionClient
+from accel.tfs.messages import PredictRequest
+from accel.tfs.services import PREDICTION_SERVICE, Stub
 from runtime_harness import DeviceProcess, Packed, jpeg, until
 
 KEY = "do-not-log-this-key"
@@ -148,11 +150,8 @@ def test_tls_is_reloaded_without_a_restart(
             (tls / "tls.crt").write_text("no certificate")
             with client(second) as new:
                 new.score_image(jpeg())  # the last good one stays
-        with (
-            PredictionClient("127.0.0.1", port, access_token=KEY) as plain,
-            pytest.raises(grpc.RpcError) as refused,
-        ):
-            plain.score_numpy_arrays({}, timeout=2)
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as plain, pytest.raises(grpc.RpcError) as refused:
+            Stub(plain, PREDICTION_SERVICE)["Predict"](PredictRequest(), timeout=5)
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         assert running.terminate() == 0
 

@@ -7,7 +7,7 @@ import grpc
 
 __all__ = ["ATTEMPTS", "backoff", "pushback"]
 
-ATTEMPTS = 5
+ATTEMPTS = 7  # at most 13 s of waiting: longer than a device needs to be flashed again
 _FIRST, _LONGEST = 0.2, 8.0  # seconds
 
 # UNAVAILABLE: the server says "later" or the connection broke. ABORTED: it was interrupted. INTERNAL is not

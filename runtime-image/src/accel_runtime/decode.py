@@ -106,11 +106,15 @@ def decode_pictures(head: Decode, strings: NDArray[Any], *, max_pixels: int = MA
     Raises InvalidInput naming the picture's place in the batch.
     """
     pictures: list[Pixels] = []
+    kept = 0
     for place, data in enumerate(strings.reshape(-1).tolist()):
         try:
             pictures.append(head.run(data, max_pixels=max_pixels))
         except InvalidInput as error:
             raise InvalidInput(f"input {head.input!r}, picture {place}: {error}") from error
+        kept += pictures[-1].shape[0] * pictures[-1].shape[1]
+        if kept > max_pixels:
+            raise InvalidInput(f"input {head.input!r}: the batch has more than {max_pixels} pixels")
     _same_sizes(head, pictures)
     if strings.ndim == 0:
         return pictures[0]

@@ -79,7 +79,7 @@ class Server:
         )
         identity = Identity(settings.model_name or artifact.name, settings.model_version, artifact.signature)
         self.metrics.model.labels(identity.name, str(identity.version), artifact.program_digest).set(1)
-        admission = Admission(settings.max_requests, self.metrics.queue_depth.set)
+        admission = Admission(settings.max_requests, settings.max_waiting_bytes, self.metrics.queue_depth.set)
         model = ModelServer(pipeline, self._keeper, identity, admission, self.metrics, self._workers)
         await self._set_ready(self._keeper is None)
         await self._health.set("live", _SERVING)

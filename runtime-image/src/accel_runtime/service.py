@@ -74,7 +74,7 @@ class ModelServer:
         if self._keeper is not None and not self._keeper.state.served:
             raise NotReady(f"the model is not served yet: {self._keeper.state.text}")
         clocks = Clocks()
-        with self._admission.enter():
+        with self._admission.enter(request.ByteSize()):
             outputs = await self._compute(inputs, clocks, context)
         self._note(clocks)
         context.set_trailing_metadata(self._trailing(clocks))

@@ -29,13 +29,13 @@ class Settings:
     max_message_bytes: int = 16 * 1024 * 1024
     max_requests: int = 64
     """Requests that may wait or be computed at once; more are refused."""
+    max_waiting_bytes: int = 256 * 1024 * 1024
     max_batch: int = 128
     max_pixels: int = 50_000_000
     hold: float = 30.0
     """How long a request without a deadline waits for a device that is being restored."""
-    drain_delay: float = 3.0
-    """How long the server still takes new requests after SIGTERM, until the endpoints are known to be gone.
-    """
+    drain_delay: float = 0.5
+    """How long new requests are still taken after SIGTERM; the pod's preStop waits for the endpoints."""
     drain_grace: float = 20.0
     log_level: str = "INFO"
 
@@ -67,6 +67,7 @@ class Settings:
             metrics_port=_port(environment, "ACCEL_METRICS_PORT", cls.metrics_port),
             max_message_bytes=_number(environment, "ACCEL_MAX_MESSAGE_BYTES", cls.max_message_bytes),
             max_requests=_number(environment, "ACCEL_MAX_REQUESTS", cls.max_requests),
+            max_waiting_bytes=_number(environment, "ACCEL_MAX_WAITING_BYTES", cls.max_waiting_bytes),
             max_batch=_number(environment, "ACCEL_MAX_BATCH", cls.max_batch),
             max_pixels=_number(environment, "ACCEL_MAX_PIXELS", cls.max_pixels),
             hold=_seconds(environment, "ACCEL_HOLD_SECONDS", cls.hold),
