@@ -1,8 +1,10 @@
 """One network through the three objects: push, apply, wait; then a client that holds the service's key."""
 
 import base64
+import re
 import time
 
+import yaml
 from accel import PredictionClient
 
 from examples.demo.cluster import Kubectl, story
@@ -11,6 +13,7 @@ from examples.demo.phases import Phases, StepFailed
 
 NAMESPACE = "demo"
 TIMEOUT_S = 900
+DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 KINDS = {"fpgamodel": "converted", "accelimage": "built", "accelservice": "serving"}
 
 
@@ -24,16 +27,30 @@ metadata: {{name: {NAMESPACE}, labels: {{pod-security.kubernetes.io/enforce: res
     kubectl("apply", "--filename", "-", stdin=manifest)
     uri = f"oci:///sources/{example.name}:1"
     phases.doing(f"kubectl accel push … {uri}")
-    kubectl.accel("push", str(example.saved_model), uri)
+    pushed = DIGEST.search(kubectl.accel("push", str(example.saved_model), uri))
+    if pushed is None:
+        raise StepFailed("`kubectl accel push` did not print the digest of what it pushed")
     phases.say(f"kubectl accel push saved_model {uri}")
-    for line in kubectl("apply", "--namespace", NAMESPACE, "--filename", str(example.objects)).splitlines():
+    for line in kubectl(
+        "apply", "--namespace", NAMESPACE, "--filename", "-", stdin=_objects(example, pushed.group(1))
+    ).splitlines():
         phases.say(f"kubectl apply: {line}")
-    # The tag may have got other bytes (another TensorFlow, an edited network): ask for a fresh look, once.
-    kubectl("annotate", "--namespace", NAMESPACE, f"fpgamodel/{example.name}", "--overwrite",
-            f"accel.dev/requestedAt={example.key}")  # fmt: skip
     for kind, done in KINDS.items():
         _wait(phases, kubectl, kind, example.name, done)
     return connect(kubectl, example.name)
+
+
+def _objects(example: Example, digest: str) -> str:
+    """Return the three YAML files, the model's source pinned to what was pushed.
+
+    The tag may have got other bytes since an earlier run (another TensorFlow, an edited network): a changed
+    pin is a changed spec, which `kubectl wait` keeps apart from the old one.
+    """
+    documents = [yaml.safe_load(file.read_text()) for file in sorted(example.objects.glob("*.yaml"))]
+    for document in documents:
+        if document["kind"] == "FpgaModel":
+            document["spec"]["source"]["sha256"] = digest
+    return str(yaml.safe_dump_all(documents))
 
 
 def _wait(phases: Phases, kubectl: Kubectl, kind: str, name: str, done: str) -> None:

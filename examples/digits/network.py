@@ -70,4 +70,5 @@ def export(network: keras.Model, folder: str) -> None:
     """Write `network` with its preprocessing as a SavedModel with one signature, `serving_default`."""
     served = Served(network)
     tf.saved_model.save(served, folder, signatures={"serving_default": served.serve})
-    (Path(folder) / "fingerprint.pb").unlink()  # a random number; without it, equal weights are equal bytes
+    # A random number; without it, equal weights are equal bytes.
+    (Path(folder) / "fingerprint.pb").unlink()

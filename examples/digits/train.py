@@ -12,9 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "2"
-)  # before TensorFlow is imported; it logs its CPU flags otherwise
+# Before TensorFlow is imported: it logs its CPU flags otherwise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
@@ -71,9 +70,8 @@ def answer(folder: Path, jpegs: list[bytes]) -> NDArray[np.float32]:
 
 def write(folder: Path) -> float:
     """Train, export and write the held-out pictures below `folder`; return the float32 accuracy on them."""
-    tf.config.threading.set_intra_op_parallelism_threads(
-        1
-    )  # spinning threads cost more than a second core gives
+    # Spinning threads cost more than a second core gives.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_op_determinism()
     given, held_out = pictures.load()

@@ -15,9 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "2"
-)  # before TensorFlow is imported; it logs its CPU flags otherwise
+# Before TensorFlow is imported: it logs its CPU flags otherwise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
@@ -29,7 +28,7 @@ from examples.resnet50 import pictures
 SIDE = 224
 UNIT_SCALE = 0.25  # of each residual unit's last normalisation
 DIRECTIONS = 8  # of the features' 2,048 that the classifier looks at
-LOGIT_SPREAD = 2.0  # standard deviation of a class's logit over the calibration pictures
+LOGIT_SPREAD = 6.0  # standard deviation of a class's logit over the calibration pictures
 
 
 def decode(encoded: Any) -> Any:
@@ -83,17 +82,15 @@ class Served(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
 
 def write(folder: Path) -> None:
     """Build, export and answer the shown pictures below `folder`."""
-    tf.config.threading.set_intra_op_parallelism_threads(
-        1
-    )  # spinning threads cost more than a second core gives
+    # Spinning threads cost more than a second core gives.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     print("calibrating on random crops of two photographs", flush=True)
     served = Served(calibrated())
     print("exporting the SavedModel", flush=True)
     tf.saved_model.save(served, str(folder / "saved_model"), signatures={"serving_default": served.serve})
-    (
-        folder / "saved_model" / "fingerprint.pb"
-    ).unlink()  # a random number; without it, equal weights are equal bytes
+    # A random number; without it, equal weights are equal bytes.
+    (folder / "saved_model" / "fingerprint.pb").unlink()
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     shown = dict(sorted(pictures.shown().items()))
     for name, jpeg in shown.items():
