@@ -11,6 +11,7 @@ import contextlib
 import os
 import resource
 import socket
+import struct
 import sys
 import time
 from dataclasses import dataclass
@@ -55,14 +56,14 @@ class Forward:
         """Join a connection with the first target that answers, until both directions have ended."""
         opened = await self._connect()
         if opened is None:
-            near_out.transport.abort()  # a reset: the caller sees a refused service, not an empty answer
+            _reset(near_out)  # the caller sees a refused service, not an empty answer
             return
         far, far_out = opened
         try:
             await asyncio.gather(_pump(near, far_out), _pump(far, near_out))
         except OSError:
-            near_out.transport.abort()
-            far_out.transport.abort()
+            _reset(near_out)
+            _reset(far_out)
         finally:
             for writer in (near_out, far_out):
                 writer.close()
@@ -81,6 +82,14 @@ class Forward:
                 if len(self.targets) > 1:
                     self.shunned[target.host] = time.monotonic() + SHUN_S
         return None
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection with a reset: lingering for no time at all is how the kernel is told so."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
