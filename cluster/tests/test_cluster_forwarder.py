@@ -16,7 +16,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 def own_loop(test: Scenario) -> Callable[[], None]:
     """Run an async test in a loop of its own.
 
-    pytest-asyncio 1.5 leaves a loop open when a sync test came first; a garbage collection during a later test
+    pytest-asyncio 1.5 leaves a loop open when a sync test came first; a garbage collection in a later test
     then fails that one.
     """
 
