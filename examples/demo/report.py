@@ -19,8 +19,8 @@ def row(name: str, value: str, note: str = "") -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a time with three significant figures."""
-    return f"{seconds * 1e3:.3g} ms"
+    """Return a time with three significant figures, more where it is long."""
+    return f"{seconds * 1e3:,.0f} ms" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
 def sketch(jpeg: bytes, width: int = 20, height: int = 10) -> list[str]:

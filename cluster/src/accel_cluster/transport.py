@@ -43,6 +43,9 @@ def copy(source: Path, destination: str, enter: Sequence[str] = ()) -> str:
             "--digestfile",
             digest.name,
         ]
+        if destination.startswith("docker://"):
+            # Layers go as they are: compressing TensorFlow's on the way would cost a minute of the one core.
+            options.append("--preserve-digests")
         run([*enter, "skopeo", *options, source_name(source.resolve()), destination])
         return digest.read().strip()
 
