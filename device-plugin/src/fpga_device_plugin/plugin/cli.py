@@ -11,6 +11,8 @@ from concurrent.futures import CancelledError
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from prometheus_client import disable_created_metrics
+
 from fpga_device_plugin.plugin import probes
 from fpga_device_plugin.plugin.fpganode import Reporter
 from fpga_device_plugin.plugin.inventory import Inventory
@@ -67,6 +69,7 @@ async def _run(given: argparse.Namespace, access: Access | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()
     inventory = Inventory(given.control)
     servicer = Servicer(inventory, given.device_root, metrics.allocations)

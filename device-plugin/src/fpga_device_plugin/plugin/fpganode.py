@@ -5,12 +5,13 @@ whether somebody else has changed or deleted it.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fpga_device_plugin.plugin.holders import Holder, holders
-from fpga_device_plugin.plugin.inventory import Device, Inventory
+from fpga_device_plugin.plugin.inventory import GRACE_SECONDS, Device, Inventory, devices_of, unreachable
 from fpga_device_plugin.plugin.kubeapi import ApiError, KubeApi
 
 __all__ = ["Reporter", "status_of"]
@@ -68,12 +69,13 @@ class Reporter:
         pause = HOLDER_SECONDS
         complained = ""
         clock = asyncio.get_running_loop().time
+        await self._first_word()
         while True:
             seen = self._inventory.changes.count
             try:
-                wanted = await self._wanted()
                 if read_at is None or clock() - read_at > AUDIT_SECONDS:
                     written, read_at = await self._read(), clock()
+                wanted = await self._wanted(written or {})
                 if wanted != written and (wanted["total"] or written is not None):
                     await self._write(wanted)
                     written = wanted
@@ -86,13 +88,22 @@ class Reporter:
                     log.warning("the FpgaNode is not written: %s", error)
             await self._pause(seen, pause)
 
-    async def _wanted(self) -> dict[str, Any]:
+    async def _first_word(self) -> None:
+        """Wait until the emulator has said which devices there are, or does not come."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_SECONDS):
+                await self._inventory.heard.wait()
+
+    async def _wanted(self, written: Mapping[str, Any]) -> dict[str, Any]:
         held = await holders(self._pod_resources, self._resource)
         if (
             held is not None
         ):  # a kubelet that restarts says nothing about who holds what: keep what it said last
             self._held = held
-        return status_of(self._inventory.devices, self._held)
+        if self._inventory.heard.is_set():
+            return status_of(self._inventory.devices, self._held)
+        # This process never met the emulator; its predecessor did, and those devices have not gone away.
+        return status_of(map(unreachable, devices_of(written)), self._held)
 
     async def _read(self) -> dict[str, Any] | None:
         found = await self._api.get(f"{COLLECTION}/{self._node}")

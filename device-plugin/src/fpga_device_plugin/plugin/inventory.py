@@ -14,7 +14,7 @@ from npu.device import jsonlines
 from npu.device.changes import Changes
 from npu.device.jsonlines import ControlError
 
-__all__ = ["Device", "Inventory", "devices_of"]
+__all__ = ["GRACE_SECONDS", "Device", "Inventory", "devices_of", "unreachable"]
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 0.25
@@ -62,6 +62,7 @@ class Inventory:
         self.changes = Changes()
         self.devices: tuple[Device, ...] = ()
         self.reachable = False
+        self.heard = asyncio.Event()  # from the emulator, ever: before that, no devices means nothing
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -70,7 +71,9 @@ class Inventory:
         while True:
             try:
                 async for listed in jsonlines.watch(self._control):
-                    self.reachable, lost = True, None
+                    self.reachable = True
+                    self.heard.set()
+                    lost = None
                     self._set(devices_of(listed))
             except ControlError as error:
                 if self.reachable:
@@ -78,7 +81,7 @@ class Inventory:
                 self.reachable = False
                 lost = clock() if lost is None else lost
                 if clock() - lost >= GRACE_SECONDS:
-                    self._set(tuple(_unreachable(device) for device in self.devices))
+                    self._set(tuple(unreachable(device) for device in self.devices))
             await asyncio.sleep(RETRY_SECONDS)
 
     def get(self, device_id: str) -> Device | None:
@@ -121,7 +124,8 @@ class Inventory:
         self.changes.notify()
 
 
-def _unreachable(device: Device) -> Device:
+def unreachable(device: Device) -> Device:
+    """Return what is known of a device whose emulator does not answer."""
     return replace(
         device,
         state="absent",

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 __all__ = ["Access", "ApiError", "KubeApi"]
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -28,7 +26,7 @@ class Access:
 
     server: str
     token_file: Path
-    ca_file: Path
+    ca_file: Path | None  # None: http, for tests
 
     @staticmethod
     def in_cluster() -> "Access | None":
@@ -47,10 +45,12 @@ class KubeApi:
     """A small client. Reads its token anew for each request, because the kubelet renews it every hour."""
 
     def __init__(self, access: Access) -> None:
+        import httpx  # half of the time to start, and not needed outside of a cluster
+
         self._token_file = access.token_file
         self._client = httpx.AsyncClient(
             base_url=access.server,
-            verify=ssl.create_default_context(cafile=str(access.ca_file)),
+            verify=ssl.create_default_context(cafile=access.ca_file),
             timeout=PATIENCE_SECONDS,
             trust_env=False,  # a proxy for the world is none for the cluster
         )
@@ -70,6 +70,8 @@ class KubeApi:
         await self._client.aclose()
 
     async def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any] | None:
+        import httpx
+
         try:
             token = self._token_file.read_text(encoding="utf-8").strip()
             headers = {**more.pop("headers", {}), "Authorization": f"Bearer {token}"}

@@ -59,21 +59,21 @@ class Registrar:
         self._clean()
         directory = Directory(self._directory)
         try:
-            failures = 0
-            number = 0
+            failures = number = 0
+            complained = ""
             while True:
                 seen = directory.changes.count
                 number += 1
                 try:
                     await self._serve_term(directory, number)
-                    failures = 0
+                    failures, complained = 0, ""
                 except (grpc.aio.AioRpcError, OSError) as error:
                     pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                     failures += 1
-                    text = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
-                    log.warning(
-                        "not registered: %s; again in %.1f s or when the kubelet is there", text, pause
-                    )
+                    text = str(error.details() if isinstance(error, grpc.aio.AioRpcError) else error)
+                    if text != complained:
+                        complained = text
+                        log.warning("not registered: %s; trying again until it works", text)
                     await _changed(directory, seen, pause)
         finally:
             directory.close()

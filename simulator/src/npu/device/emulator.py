@@ -11,10 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from npu.device import engine
 from npu.device.card import Card
@@ -23,6 +20,10 @@ from npu.device.faults import Fate
 from npu.device.states import State
 from npu.device.wire import Code
 from npu.errors import NpuError
+
+if TYPE_CHECKING:  # a card is on the bus before numpy is loaded
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Answer", "Device", "Refused", "Settings"]
 
@@ -53,7 +54,7 @@ class Settings:
 class Answer:
     """An output, float32 [h, w, C], with the seconds on each clock."""
 
-    output: NDArray[np.float32]
+    output: "NDArray[np.float32]"
     simulated_seconds: float
     wall_seconds: float
 
@@ -100,7 +101,7 @@ class Device:
                 return self._loaded
             return await self._download(data, digest)
 
-    async def execute(self, x: NDArray[np.float32], digest: str) -> Answer:
+    async def execute(self, x: "NDArray[np.float32]", digest: str) -> Answer:
         """Compute one picture, float32 [H, W, C], with the program that the session has loaded."""
         async with self._jobs:
             self._refuse_if_faulted()

@@ -6,12 +6,14 @@ The heavy modules are imported when the first program comes, so that a card is o
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from npu.device.errors import ProgramRejected
 from npu.errors import NpuError
+
+if TYPE_CHECKING:  # a card is on the bus before numpy is loaded
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["MAX_TENSOR", "Loaded", "load"]
 
@@ -29,7 +31,7 @@ class Loaded:
     output_shape: tuple[int, int, int]
     latency_seconds: float  # simulated, per inference
     download_seconds: float  # simulated, once
-    compute: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    compute: "Callable[[NDArray[np.float32]], NDArray[np.float32]]"
 
 
 def load(data: bytes, digest: str, sku: str) -> Loaded:

@@ -15,13 +15,15 @@ import socket
 import struct
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from npu.device import engine, memory, wire
 from npu.device.emulator import Device, Refused
 from npu.device.wire import Code, Kind, Packet, WireError
+
+if TYPE_CHECKING:
+    import numpy as np  # for annotations: a card is on the bus before numpy is loaded
+    from numpy.typing import NDArray
 
 __all__ = ["MAX_PROGRAM", "Port"]
 
@@ -96,7 +98,6 @@ class Session:
 
     async def run(self) -> None:
         """Serve the connection until either side ends it."""
-        log.info("connection from %s", self._peer())
         loop = asyncio.get_running_loop()
         try:
             while self._open:
@@ -163,6 +164,7 @@ class Session:
         card = self._device.card
         self._port.owner = self
         self._epoch = card.own(True)
+        log.info("owned by %s", self._peer())
         welcome = wire.Welcome(card.state, SLOTS, MAX_PROGRAM, card.id, card.sku)
         self._send(Packet(Kind.WELCOME, packet.request, self._epoch, body=welcome.pack()))
 
@@ -217,6 +219,8 @@ class Session:
             await asyncio.sleep(PROGRESS_SECONDS)
 
     def _execute(self, packet: Packet) -> None:
+        import numpy as np  # loaded with the program; a card without one does not need it
+
         asked = wire.Execute.unpack(packet.body)
         program = self._program
         if program is None or self._loading:
@@ -240,8 +244,10 @@ class Session:
         self._start(packet, self._execute_and_reply(packet, x, program))
 
     async def _execute_and_reply(
-        self, packet: Packet, x: "np.ndarray[Any, np.dtype[np.float32]]", program: engine.Loaded
+        self, packet: Packet, x: "NDArray[np.float32]", program: engine.Loaded
     ) -> None:
+        import numpy as np
+
         try:
             answer = await self._device.execute(x, program.digest)
         finally:
@@ -309,7 +315,7 @@ class Session:
         if self._port.owner is self:
             self._port.owner = None
             self._device.card.own(False)
-        log.info("connection ended")
+            log.info("free again")
 
     def _free_slots(self) -> None:
         for slot in self._slots:

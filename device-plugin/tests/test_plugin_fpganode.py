@@ -1,0 +1,95 @@
+"""The FpgaNode's status as values: what it says of devices and holders, and that it never ticks."""
+
+from typing import Any
+
+import pytest
+from fpga_device_plugin.plugin.fpganode import status_of
+from fpga_device_plugin.plugin.holders import Holder, holders_of
+from fpga_device_plugin.plugin.inventory import Device, devices_of, unreachable
+from fpga_device_plugin.protos import podresources_pb2 as pb
+
+TOLD = {
+    "id": "fpga0", "sku": "bw-cnn-a10", "state": "ready", "health": "Healthy", "reason": "",
+    "modelDigest": "sha256:ab", "owner": True, "temperatureC": 50.1, "inferences": 7, "epoch": 3,
+}  # fmt: skip
+
+
+def device(number: int = 0, *, healthy: bool = True, reason: str = "") -> Device:
+    return Device(f"fpga{number}", "bw-cnn-a10", "ready" if healthy else "faulted", healthy, reason, "")
+
+
+def test_no_devices() -> None:
+    assert status_of((), {}) == {"devices": [], "total": 0, "healthy": 0, "free": 0}
+
+
+def test_everything_at_once() -> None:
+    devices = [
+        device(10),
+        device(2),
+        device(1, healthy=False, reason="Hang: stuck"),
+        *devices_of({"devices": [TOLD]}),
+    ]
+    held = {
+        "fpga0": Holder("demo", "digits-1"),
+        "fpga1": Holder("demo", "digits-2"),
+        "gone": Holder("x", "y"),
+    }
+    status = status_of(devices, held)
+    assert [entry["id"] for entry in status["devices"]] == ["fpga0", "fpga1", "fpga2", "fpga10"]
+    assert status["devices"][0] == {
+        "id": "fpga0", "sku": "bw-cnn-a10", "state": "ready", "health": "Healthy", "modelDigest": "sha256:ab",
+        "holder": {"namespace": "demo", "pod": "digits-1"},
+    }  # fmt: skip
+    assert status["devices"][1]["reason"] == "Hang: stuck"
+    assert (status["total"], status["healthy"], status["free"]) == (4, 3, 2), (
+        "neither held nor ill ones are free"
+    )
+
+
+TICKS = {
+    "temperatureC": 61.0,
+    "inferences": 8,
+    "epoch": 9,
+    "owner": False,
+    "state": "busy",
+    "simulatedSeconds": 1.0,
+}
+
+
+@pytest.mark.parametrize("key", TICKS)
+def test_what_ticks_is_no_news(key: str) -> None:
+    assert devices_of({"devices": [{**TOLD, key: TICKS[key]}]}) == devices_of({"devices": [TOLD]})
+
+
+NEWS = {"state": "faulted", "health": "Unhealthy", "reason": "Hang", "modelDigest": "", "sku": "bw-s10"}
+
+
+@pytest.mark.parametrize("key", NEWS)
+def test_what_matters_is(key: str) -> None:
+    assert devices_of({"devices": [{**TOLD, key: NEWS[key]}]}) != devices_of({"devices": [TOLD]})
+
+
+@pytest.mark.parametrize("name", ["", "../control", "a/b", "UPPER", "x" * 64, None, 7.5, "a\n", "-a"])
+def test_ids_that_are_no_path_are_left_out(name: Any) -> None:
+    assert devices_of({"devices": [{**TOLD, "id": name}, TOLD]}) == devices_of({"devices": [TOLD]})
+
+
+def test_its_own_words_can_be_read_back() -> None:
+    """A plugin that restarts while the emulator is away still says which devices it was about."""
+    status = status_of(devices_of({"devices": [TOLD]}), {})
+    (again,) = map(unreachable, devices_of(status))
+    assert (again.id, again.healthy, again.state, again.sku) == ("fpga0", False, "absent", "bw-cnn-a10")
+    assert again.reason.startswith("EmulatorUnreachable")
+
+
+def test_holders_are_those_of_our_resource() -> None:
+    def pod(name: str, **held: list[str]) -> pb.PodResources:
+        devices = [
+            pb.ContainerDevices(resource_name=f"fpga/{key}", device_ids=ids) for key, ids in held.items()
+        ]
+        container = pb.ContainerResources(name="c", devices=devices)
+        return pb.PodResources(name=name, namespace="demo", containers=[container])
+
+    pods = [pod("a", ours=["fpga0", "fpga2"], theirs=["fpga1"]), pod("b", theirs=["fpga0"]), pod("c")]
+    listed = pb.ListPodResourcesResponse(pod_resources=pods)
+    assert holders_of(listed, "fpga/ours") == {"fpga0": Holder("demo", "a"), "fpga2": Holder("demo", "a")}
