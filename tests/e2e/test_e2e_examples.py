@@ -1,4 +1,4 @@
-"""The examples as users get them: SavedModels that take JPEG strings, through three YAML objects, to answers."""
+"""The examples as users get them: JPEG strings into SavedModels, through three YAML objects, to answers."""
 
 import base64
 import csv

@@ -167,16 +167,17 @@ def deployment(owner: Owner, spec: AccelServiceSpec, pod: Manifest, strategy: St
     )
 
 
-def service(owner: Owner, spec: AccelServiceSpec) -> Manifest:
-    """Return the Service."""
+def service(owner: Owner, spec: AccelServiceSpec, given_out: int | None) -> Manifest:
+    """Return the Service. `given_out` is the node port that clients know, where the Service itself is gone."""
     kind = (
         spec.expose.type
         if spec.expose is not None and spec.expose.type is not None
         else ExposeType.CLUSTER_IP
     )
     entry: dict[str, Any] = {"name": "grpc", "port": port(spec), "protocol": "TCP", "targetPort": "grpc"}
-    if kind is ExposeType.NODE_PORT and spec.expose is not None and spec.expose.node_port is not None:
-        entry["nodePort"] = spec.expose.node_port
+    node_port = spec.expose.node_port if spec.expose is not None else None
+    if kind is ExposeType.NODE_PORT and (node_port or given_out) is not None:
+        entry["nodePort"] = node_port or given_out
     return child(
         "v1",
         "Service",
@@ -187,13 +188,13 @@ def service(owner: Owner, spec: AccelServiceSpec) -> Manifest:
     )
 
 
-def surroundings(owner: Owner, spec: AccelServiceSpec) -> tuple[Manifest, ...]:
+def surroundings(owner: Owner, spec: AccelServiceSpec, given_out: int | None = None) -> tuple[Manifest, ...]:
     """Return the children that do not depend on the image."""
     labels = labels_for(SERVICE_LABEL, owner.name)
     matching = {"matchLabels": selector(owner)}
     return (
         child("v1", "ServiceAccount", owner, owner.name, labels, automountServiceAccountToken=False),
-        service(owner, spec),
+        service(owner, spec, given_out),
         child(
             "policy/v1",
             "PodDisruptionBudget",

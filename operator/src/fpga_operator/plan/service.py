@@ -122,7 +122,7 @@ def plan_service(desired: ServiceDesired, observed: ServiceObserved, config: Con
     if owner.deleting:
         return plan
     auth = spec.auth is None or spec.auth.enabled is not False
-    wanted = [*children.surroundings(owner, spec)]
+    wanted = [*children.surroundings(owner, spec, _given_out(observed))]
     if pod is not None:
         wanted.append(children.deployment(owner, spec, pod, view.strategy()))
     return replace(
@@ -134,6 +134,14 @@ def plan_service(desired: ServiceDesired, observed: ServiceObserved, config: Con
             Ref("Pod", owner.namespace, p.name, p.uid) for p in fleet.pods if p.failed and not p.terminating
         ),
     )
+
+
+def _given_out(observed: ServiceObserved) -> int | None:
+    """Return the port to ask for again when a hand deleted the Service, so that clients find it where it was."""
+    if observed.service is not None or observed.fault is not None:
+        return None  # after a fault the port may be taken: any other will do
+    number = (observed.status.scoring_uri or "").rpartition(":")[2]
+    return int(number) if number.isdigit() else None
 
 
 def _fleet(spec: AccelServiceSpec, pod: Manifest | None, observed: ServiceObserved) -> Fleet:
