@@ -79,8 +79,7 @@ class Placement(ApiModel):
     """Which nodes may run it."""
 
     node_selector: (
-        Annotated[dict[str, Annotated[str, StringConstraints(max_length=63)]], Field(max_length=16)]
-        | None
+        Annotated[dict[str, Annotated[str, StringConstraints(max_length=63)]], Field(max_length=16)] | None
     ) = Field(default=None, description="Labels that a node must have.")
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16)] | None = Field(
         default=None,

@@ -123,6 +123,7 @@ def _pod_progress(pod: Manifest) -> tuple[str, str]:
     for condition in pod.get("status", {}).get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return "JobUnschedulable", f"the Job's pod cannot be scheduled: {condition.get('message', '')}"
+    first = next((container["name"] for container in _containers(pod)), "")
     for container in _containers(pod):
         state = container.get("state") or {}
         waiting = state.get("waiting") or {}
@@ -130,8 +131,10 @@ def _pod_progress(pod: Manifest) -> tuple[str, str]:
             return "ImagePullFailed" if "mage" in waiting["reason"] else "ContainerNotStarted", (
                 f"{container['name']} cannot start: {waiting['reason']}: {waiting.get('message', '')}"
             )
-        if "running" in state and container["name"] in STEPS:
-            return STEPS[container["name"]]
+        if "terminated" not in state and container["name"] in STEPS:
+            reason, what = STEPS[container["name"]]
+            begun = "running" in state or container["name"] != first
+            return (reason, what) if begun else ("JobStarting", "the Job is starting")
     return "JobStarting", "the Job is starting"
 
 

@@ -77,7 +77,8 @@ class WorkQueue(Generic[K]):
                     self._wake.set()
                 return Taken(key, now - since)
             self._wake.clear()
-            pause = self._heap[0][0] - self._clock() if self._heap else None
+            # A timer may fire a hair early; without a least pause the loop would spin until the clock caught up.
+            pause = max(0.001, self._heap[0][0] - self._clock()) if self._heap else None
             try:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
