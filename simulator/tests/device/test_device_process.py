@@ -204,9 +204,10 @@ BAD_TENSORS = {
     # name: (input, what the error says)
     "not a number": (np.full((8, 8, 3), np.nan, np.float32), "finite"),
     "infinite": (np.full((8, 8, 3), np.inf, np.float32), "finite"),
-    "wrong shape": (np.zeros((8, 8, 4), np.float32), "bytes of input"),
-    "too small": (np.zeros((8, 4, 3), np.float16), "bytes of input"),
-    "enormous": (np.zeros((512, 512, 3), np.float32), "bytes of input"),
+    "wrong shape": (np.zeros((8, 8, 4), np.float32), r"takes \(8, 8, 3\)"),
+    "as many numbers": (np.zeros((3, 8, 8), np.float32), r"takes \(8, 8, 3\)"),
+    "too small": (np.zeros((8, 4, 3), np.float16), r"takes \(8, 8, 3\)"),
+    "a batch": (np.zeros((1, 8, 8, 3), np.float32), r"takes \(8, 8, 3\)"),
     "integers": (np.zeros((8, 8, 3), np.int32), "int32"),
 }
 
