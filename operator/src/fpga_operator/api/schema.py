@@ -59,18 +59,12 @@ class StructuralSchema(GenerateJsonSchema):
     def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
         """Whole numbers carry their width."""
         upper = schema.get("le")
-        return {
-            **super().int_schema(schema),
-            "format": "int32" if upper is not None and upper <= INT32_MAX else "int64",
-        }
+        width = "int32" if upper is not None and upper <= INT32_MAX else "int64"
+        return {**_open_bounds(super().int_schema(schema)), "format": width}
 
     def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
-        """OpenAPI 3.0 has a boolean beside minimum for an open bound."""
-        found = super().float_schema(schema)
-        for bound, flag in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-            if flag in found:
-                found[bound], found[flag] = found[flag], True
-        return found
+        """Numbers, with bounds as OpenAPI 3.0 writes them."""
+        return _open_bounds(super().float_schema(schema))
 
     def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
         """`tuple[X, ...]` is a frozen list; a tuple of fixed positions has no structural form."""
@@ -91,6 +85,14 @@ class StructuralSchema(GenerateJsonSchema):
         inlined = _inline(document, definitions, ())
         assert isinstance(inlined, dict)
         return inlined
+
+
+def _open_bounds(found: JsonSchemaValue) -> JsonSchemaValue:
+    """OpenAPI 3.0 has a boolean beside minimum for an open bound."""
+    for bound, flag in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if flag in found:
+            found[bound], found[flag] = found[flag], True
+    return found
 
 
 def _inline(node: Any, definitions: dict[str, Any], path: tuple[str, ...]) -> Any:
