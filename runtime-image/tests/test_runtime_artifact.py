@@ -26,7 +26,7 @@ def put(*path: str | int, value: object) -> Callable[[Document], None]:
 BROKEN = {
     # name: (change, words of the message)
     "another schema": (put("schema", value="accel.dev/artifact/v9"), "artifact/v9"),
-    "no name": (lambda document: document.pop("name"), "lacks 'name'"),
+    "no outputs": (lambda document: document.pop("outputs"), "lacks 'outputs'"),
     "unknown dtype": (put("inputs", 0, "dtype", value="bfloat16"), "unknown dtype 'bfloat16'"),
     "a part that is not there": (put("graph", "post", value="other.onnx"), "not in the model folder"),
     "a part outside": (put("graph", "program", value="../../etc/passwd"), "outside the model folder"),

@@ -83,7 +83,7 @@ class Artifact:
             _check_digests(folder, document.get("files", {}))
             decode = document.get("decode")
             return cls(
-                name=str(document["name"]),
+                name=str(document.get("name", "model")),
                 signature=str(document.get("signature") or "serving_default"),
                 inputs=tuple(_spec(entry, "inputs") for entry in document["inputs"]),
                 outputs=tuple(_spec(entry, "outputs") for entry in document["outputs"]),

@@ -53,9 +53,8 @@ class Parts:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What model.json says."""
+    """What model.json says. Not the object's name: the same bytes under another name have the same digest."""
 
-    name: str
     signature: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -81,7 +80,6 @@ class Artifact:
                 digests[name] = f"sha256:{hashlib.sha256(content).hexdigest()}"
         document = {
             "schema": SCHEMA,
-            "name": self.name,
             "signature": self.signature,
             "inputs": [tensor.to_json() for tensor in self.inputs],
             "outputs": [tensor.to_json() for tensor in self.outputs],

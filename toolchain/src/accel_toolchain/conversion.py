@@ -74,7 +74,6 @@ def run(job: ConvertJob, work: Workspace) -> dict[str, Any]:
     say(f"ONNX: {len(model.proto.graph.node)} nodes, {model.proto.ByteSize()} bytes")
     parts, device = offload(model, job.conversion, say)
     artifact = Artifact(
-        name=job.name,
         signature=model.signature,
         inputs=model.inputs,
         outputs=model.outputs,
@@ -98,7 +97,7 @@ def run(job: ConvertJob, work: Workspace) -> dict[str, Any]:
 
 def _register(job: ConvertJob, work: Workspace, sha256: str) -> dict[str, Any]:
     """Keep the source as it is: nothing is opened, so nothing is known about it."""
-    Artifact(job.name, "", (), (), None, "", sha256, f"accel-toolchain {__version__}").write(work.artifact)
+    Artifact("", (), (), None, "", sha256, f"accel-toolchain {__version__}").write(work.artifact)
     target: Path = work.artifact / SOURCE
     work.source.rename(target)
     if not any(target.iterdir()):
