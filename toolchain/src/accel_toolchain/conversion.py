@@ -56,7 +56,7 @@ def run(job: ConvertJob, work: Workspace) -> dict[str, Any]:
     """Convert and return the report; raises Terminal."""
     sha256 = str(read_note(work.source_note)["sha256"])
     if job.conversion.register_only:
-        return _register(job, work, sha256)
+        return _register(work, sha256)
     from accel_toolchain.offload import offload
     from accel_toolchain.sources import find_source
     from accel_toolchain.verification import verify
@@ -95,7 +95,7 @@ def run(job: ConvertJob, work: Workspace) -> dict[str, Any]:
     }
 
 
-def _register(job: ConvertJob, work: Workspace, sha256: str) -> dict[str, Any]:
+def _register(work: Workspace, sha256: str) -> dict[str, Any]:
     """Keep the source as it is: nothing is opened, so nothing is known about it."""
     Artifact("", (), (), None, "", sha256, f"accel-toolchain {__version__}").write(work.artifact)
     target: Path = work.artifact / SOURCE

@@ -26,11 +26,13 @@ _ENVIRONMENT: Final = {
     "PYTHONHASHSEED": "0",
     "PYTHONUNBUFFERED": "1",
     "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "-1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_ENABLE_ONEDNN_OPTS": "0",  # oneDNN reorders sums; the reference shall be plain float32
     "MALLOC_ARENA_MAX": "2",
-    "HOME": "/tmp",  # noqa: S108  # the only writable place of the container besides the volume
+    "HOME": "/tmp",  # the only writable place of the container besides the volume
 }
 
 

@@ -76,7 +76,9 @@ def check_url(url: str) -> None:
     """Allow HTTPS everywhere, and plain HTTP only where it stays inside the cluster; raises Terminal."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
-        raise Terminal("UnsupportedScheme", f"spec.source.uri: {_shown(url)} is neither https:// nor http://.")
+        raise Terminal(
+            "UnsupportedScheme", f"spec.source.uri: {_shown(url)} is neither https:// nor http://."
+        )
     if not parts.hostname:
         raise Terminal("UnsupportedScheme", f"spec.source.uri: '{_shown(url)}' names no host.")
     if parts.scheme == "http" and not is_private_host(parts.hostname):

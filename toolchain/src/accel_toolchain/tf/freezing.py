@@ -54,15 +54,7 @@ class Original:
             else:
                 self._loaded = tf.saved_model.load(str(path), tags=tags)  # owns the variables
                 self._function = self._loaded.signatures[signature.key]
-        except (
-            tf.errors.OpError,
-            ValueError,
-            KeyError,
-            OSError,
-            TypeError,
-            AttributeError,
-            RuntimeError,
-        ) as error:
+        except Exception as error:  # TensorFlow's loader raises whatever a damaged file makes of it
             raise load_failure(error) from error
 
     def input_specs(self) -> dict[Port, InputSpec]:
@@ -92,6 +84,8 @@ class Original:
                 return dict(zip(self.signature.outputs, map(np.asarray, values), strict=True))
             results = self._function(**{port.alias: tf.constant(value) for port, value in inputs.items()})
             return {port: results[port.alias].numpy() for port in self.signature.outputs}
+        except tf.errors.ResourceExhaustedError:
+            raise  # memory is no property of the model
         except tf.errors.OpError as error:
             text = " ".join(str(error.message).split())[:300]
             raise Terminal(
@@ -160,8 +154,8 @@ def load_failure(error: Exception) -> Terminal:
                 f"spec.source: TensorFlow {tf.__version__} has no operator {name}. Export the model without "
                 "custom operators.",
             )
-    if isinstance(error, MemoryError) or "OOM" in str(error):
-        raise MemoryError(text)
+    if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+        raise error
     return Terminal(
         "InvalidModel", f"spec.source: TensorFlow {tf.__version__} cannot load the SavedModel: {text}"
     )

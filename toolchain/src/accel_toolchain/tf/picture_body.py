@@ -184,7 +184,8 @@ class _Walk:
         if values[0].shape != values[1].shape or not np.array_equal(values[0], values[1]):
             raise unsupported(node.op, "with a number that depends on the picture's size")
         operand = values[0]
-        if self.steps and (node.op not in _AFFINE or operand.size not in (1, operand.shape[-1])):
+        per_channel = operand.size == 1 or operand.shape[-1:] == (operand.size,)
+        if self.steps and (node.op not in _AFFINE or not per_channel):
             raise unsupported(node.op, "before a geometric operation")
         # Scales and shifts may as well be applied after a resize: its weights sum to one.
         self.tail.append(TailOp(node.op, operand.reshape(operand.shape[-3:]), first=not on_path[0]))

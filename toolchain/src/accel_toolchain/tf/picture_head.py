@@ -85,6 +85,7 @@ def _cut(
         joint = _append(result, f"{DECODED}/{place}_{operation.op}", operation, joint)
     rewire(result, {found.stacked: joint})
     _replace_batch_size(result, strings)
+    _drop_order(result, strings)
     left = ancestors(result, outputs)
     if any(node.name == node_name(strings) for node in left):
         raise unsupported("the encoded strings", "which the model reads for more than one tf.map_fn")
@@ -130,6 +131,25 @@ def _replace_batch_size(graph: GraphDef, strings: str) -> None:
         batch.attr["T"].type, batch.attr["Index"].type = kind, tf.int32.as_datatype_enum
         graph.node.extend([shape, batch])
         rewire(graph, {f"{reader.name}:0": f"{batch.name}:0"})
+
+
+def _drop_order(graph: GraphDef, strings: str) -> None:
+    """Let nothing wait for what still depends on the strings, such as assertions in the loop."""
+    readers: dict[str, list[str]] = {}
+    for node in graph.node:
+        for reference in node.input:
+            readers.setdefault(node_name(reference), []).append(node.name)
+    waiting, dependent = [node_name(strings)], set()
+    while waiting:
+        name = waiting.pop()
+        if name not in dependent:
+            dependent.add(name)
+            waiting += readers.get(name, ())
+    for node in graph.node:
+        kept = [r for r in node.input if not (r.startswith("^") and node_name(r) in dependent)]
+        if len(kept) != len(node.input):
+            del node.input[:]
+            node.input.extend(kept)
 
 
 def _compare(

@@ -36,7 +36,6 @@ def read_saved_model(
     meta_graph = _meta_graph(path)
     signature = choose_signature(meta_graph, conversion)
     screen(meta_graph, [port.name for port in signature.outputs])
-    _limit_threads()
     original = Original(path, meta_graph, signature)
     say(f"TensorFlow {tf.__version__} loaded the signature {signature.key}")
     specs = original.input_specs()
@@ -137,8 +136,3 @@ def _sample(number: int, kind: str, port: Port, spec: InputSpec) -> Any:
 def _output(port: Port, example: Any) -> Tensor:
     shape = tuple(-1 if place == 0 else int(size) for place, size in enumerate(example.shape))
     return Tensor(port.name, port.alias, dtype_name(example.dtype), shape)
-
-
-def _limit_threads() -> None:
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)

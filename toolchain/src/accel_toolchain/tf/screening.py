@@ -6,11 +6,11 @@ understands.
 """
 
 import re
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from accel_toolchain.conditions import Terminal, listed
-from accel_toolchain.tf.graphs import called
+from accel_toolchain.tf.graphs import called, node_name
 
 # Of TensorFlow 2.21's registry: what reads or writes files, opens connections, runs Python, or logs to a URL.
 _FORBIDDEN: Final = re.compile(
@@ -31,23 +31,24 @@ _FORBIDDEN: Final = re.compile(
     ConfigureDistributedTPU | ConfigureAndInitializeGlobalTPU | RemoteCall
     """
 )
-# A SavedModel's own saver needs these, in graphs that are not served. Served graphs must not reach them.
+# A SavedModel's own saver needs these, where `saver_def` leads to. Nothing that is served or run at loading may.
 _SAVER: Final = frozenset({"SaveV2", "RestoreV2", "MergeV2Checkpoints", "ShardedFilename", "ShardedFilespec"})
 
 
 def screen(meta_graph: Any, served: list[str]) -> None:
-    """Refuse forbidden operators anywhere, and saver operators below the served tensors.
+    """Refuse forbidden operators anywhere, and saver operators anywhere but in the saver.
 
     Raises:
         Terminal: ForbiddenOperator, listing them.
     """
-    found = {node.op for node in _all_nodes(meta_graph) if is_forbidden(node)}
-    found |= {node.op for node in _reachable(meta_graph, served) if node.op in _SAVER}
+    found = {node.op for node in meta_graph.graph_def.node if is_forbidden(node)}
+    for function in meta_graph.graph_def.library.function:
+        found |= {node.op for node in function.node_def if is_forbidden(node)}
+    found |= _misplaced_saver_operators(meta_graph, served)
     if found:
         raise Terminal(
             "ForbiddenOperator",
-            "spec.source: the model holds operators that read or write files, use the network or run "
-            "Python: "
+            f"spec.source: the model holds operators that read or write files, use the network or run Python: "
             f"{listed(sorted(found))}. Export the serving function without them.",
         )
 
@@ -60,35 +61,45 @@ def is_forbidden(node: Any) -> bool:
     return bytes(stream).startswith(b"file:")
 
 
-def _all_nodes(meta_graph: Any) -> Iterator[Any]:
-    yield from meta_graph.graph_def.node
+def _misplaced_saver_operators(meta_graph: Any, served: list[str]) -> set[str]:
+    saver = meta_graph.saver_def
+    own = _below(meta_graph, [saver.save_tensor_name, saver.restore_op_name])
+    others = _below(meta_graph, served)
+    found = set()
+    for node in meta_graph.graph_def.node:
+        if node.op in _SAVER and (node.name not in own.nodes or node.name in others.nodes):
+            found.add(node.op)
     for function in meta_graph.graph_def.library.function:
-        yield from function.node_def
+        name = function.signature.name
+        if name not in own.functions or name in others.functions:
+            found |= {node.op for node in function.node_def if node.op in _SAVER}
+    return found
 
 
-def _reachable(meta_graph: Any, tensors: list[str]) -> Iterator[Any]:
-    """Yield the nodes that the served tensors depend on, through functions too."""
+@dataclass
+class _Below:
+    """What tensors depend on: nodes of the graph, and functions that these call."""
+
+    nodes: set[str] = field(default_factory=set)
+    functions: set[str] = field(default_factory=set)
+
+
+def _below(meta_graph: Any, tensors: list[str]) -> _Below:
     nodes = {node.name: node for node in meta_graph.graph_def.node}
     functions = {function.signature.name: function for function in meta_graph.graph_def.library.function}
-    waiting = [tensor.split(":")[0].lstrip("^") for tensor in tensors]
-    seen: set[str] = set()
-    entered: set[str] = set()
+    found = _Below()
+    waiting = [node_name(tensor) for tensor in tensors]
+    calls: list[str] = []
     while waiting:
         name = waiting.pop()
-        if name in seen or name not in nodes:
-            continue
-        seen.add(name)
-        node = nodes[name]
-        yield node
-        yield from _inside(node, functions, entered)
-        waiting += [reference.split(":")[0].lstrip("^") for reference in node.input]
-
-
-def _inside(node: Any, functions: dict[str, Any], seen: set[str]) -> Iterator[Any]:
-    """Yield the nodes of all functions that a node calls; dead ones too, since they may have effects."""
-    for name in called(node):
-        if name in functions and name not in seen:
-            seen.add(name)
-            for inner in functions[name].node_def:
-                yield inner
-                yield from _inside(inner, functions, seen)
+        if name in nodes and name not in found.nodes:
+            found.nodes.add(name)
+            calls += called(nodes[name])
+            waiting += [node_name(reference) for reference in nodes[name].input]
+    while calls:
+        name = calls.pop()
+        if name in functions and name not in found.functions:
+            found.functions.add(name)
+            # A function's dead nodes count: they may have effects.
+            calls += [inner for node in functions[name].node_def for inner in called(node)]
+    return found
