@@ -110,9 +110,23 @@ FOREIGN: dict[str, tuple[dict[str, Any], list[str]]] = {
 }  # fmt: skip
 
 
+WHOLE = {"f:spec": {"f:selector": {}}}
+SELECTORS = {
+    "the same": ({"a": "1"}, []),
+    "widened": ({"a": "1", "b": "2"}, [".spec.selector"]),
+    "changed": ({"a": "2"}, [".spec.selector"]),
+}
+
+
+@pytest.mark.parametrize(("there", "expected"), SELECTORS.values(), ids=SELECTORS)
+def test_a_map_that_is_owned_as_a_whole(there: dict[str, str], expected: list[str]) -> None:
+    desired, service = {"spec": {"selector": {"a": "1"}}}, {"spec": {"selector": there}}
+    assert additions(desired, service, [WHOLE]) == expected
+
+
 @pytest.mark.parametrize(("body", "expected"), FOREIGN.values(), ids=FOREIGN)
 def test_additions(body: dict[str, Any], expected: list[str]) -> None:
-    assert additions(DESIRED, foreign_fields(body)) == expected
+    assert additions(DESIRED, live(), foreign_fields(body)) == expected
 
 
 @pytest.mark.parametrize(

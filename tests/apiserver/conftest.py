@@ -84,11 +84,13 @@ def kubelet(admin: Cluster) -> Kubelet:
 
 
 @pytest.fixture
-async def namespace(admin: Cluster) -> str:
-    """A namespace of its own for each test."""
+async def namespace(admin: Cluster) -> AsyncIterator[str]:
+    """A namespace of its own for each test; what is in it goes with it, as no garbage collector runs here."""
     name = f"t-{uuid.uuid4().hex[:8]}"
     await admin._request("POST", "/api/v1/namespaces", body={"metadata": {"name": name}})
-    return name
+    yield name
+    for kind in ("AccelService", "AccelImage", "FpgaModel", "Job", "Pod", "Deployment", "Service"):
+        await admin._request("DELETE", admin._path(kind, name, ""), body={"gracePeriodSeconds": 0})
 
 
 @pytest.fixture

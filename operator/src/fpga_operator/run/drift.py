@@ -5,7 +5,7 @@ the API server: a list that is longer than ours, and a field that another manage
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -18,6 +18,7 @@ _QUANTITIES = ("requests", "limits", "sizeLimit")
 _MERGE_KEYS = ("name", "mountPath", "containerPort", "port", "uid")
 _META = ("labels", "ownerReferences")
 _OUTSIDE = ("apiVersion", "kind", "metadata", "status")
+_DEFAULTED = ("protocol",)  # filled in by the API server inside values that are owned as a whole
 OURS = ("fpga-operator",)
 
 
@@ -29,6 +30,11 @@ def quantity(text: Any) -> Decimal | None:
         return Decimal(digits) * _SUFFIXES[value[len(digits) :]]
     except (InvalidOperation, KeyError):
         return None
+
+
+def _same_quantity(one: Any, other: Any) -> bool:
+    value = quantity(one)
+    return value is not None and value == quantity(other)
 
 
 def _empty(value: Any) -> bool:
@@ -62,8 +68,7 @@ def differences(desired: Any, live: Any, path: str = "") -> Iterator[str]:
     elif isinstance(desired, list):
         yield from _list_differences(desired, live, path)
     elif desired != live:
-        number = quantity(desired) if any(word in path.split(".") for word in _QUANTITIES) else None
-        if number is None or number != quantity(live):
+        if not (any(word in path.split(".") for word in _QUANTITIES) and _same_quantity(desired, live)):
             yield path
 
 
@@ -118,27 +123,40 @@ def foreign_fields(live: Manifest) -> list[Manifest]:
     return found
 
 
-def additions(desired: Manifest, foreign: list[Manifest]) -> list[str]:
-    """Return the fields that others own and that we do not set: what a hand has added."""
-    return [path for fields in foreign for path in _extra(fields, desired, "")]
+def additions(desired: Manifest, live: Manifest, foreign: Sequence[Manifest]) -> list[str]:
+    """Return the fields that others own and that are not as we set them: what a hand has added."""
+    return [path for fields in foreign for path in _extra(fields, desired, live, "")]
 
 
-def _extra(fields: Manifest, desired: Any, path: str) -> Iterator[str]:
+def _extra(fields: Manifest, desired: Any, live: Any, path: str) -> Iterator[str]:
     for key, inner in fields.items():
         if key == ".":
             continue
         if key.startswith("f:"):
             name = key[2:]
+            here = live.get(name) if isinstance(live, dict) else None
             if not isinstance(desired, dict) or name not in desired or _empty(desired[name]):
                 yield f"{path}.{name}"
             elif inner:
-                yield from _extra(inner, desired[name], f"{path}.{name}")
+                yield from _extra(inner, desired[name], here, f"{path}.{name}")
+            elif not _exact(desired[name], here):
+                yield f"{path}.{name}"
         elif key.startswith("k:"):
-            element = _element(desired, key[2:])
+            element, there = _element(desired, key[2:]), _element(live, key[2:])
             if element is None:
                 yield f"{path}[{key[2:]}]"
             else:
-                yield from _extra(inner, element, f"{path}[{key[2:]}]")
+                yield from _extra(inner, element, there, f"{path}[{key[2:]}]")
+
+
+def _exact(desired: Any, live: Any) -> bool:
+    """Compare a value that is owned as a whole (a selector, a list of rules): nothing may stand beside ours."""
+    if isinstance(desired, dict) and isinstance(live, dict):
+        extra = {key for key in live.keys() - desired.keys() if key not in _DEFAULTED}
+        return not extra and all(_exact(value, live.get(key)) for key, value in desired.items())
+    if isinstance(desired, list) and isinstance(live, list):
+        return len(desired) == len(live) and all(map(_exact, desired, live))
+    return bool(desired == live) or (_empty(desired) and _empty(live)) or _same_quantity(desired, live)
 
 
 def _element(items: Any, key: str) -> Any:

@@ -80,9 +80,9 @@ class Executor:
                 return
             self._claim(owner, key, live)
             self._store.put(live)
-            foreign = foreign_fields(live)
+            foreign = tuple(foreign_fields(live))
         else:
-            live, foreign = record.body, list(record.foreign)
+            live, foreign = record.body, record.foreign
             self._claim(owner, key, live)
         if "deletionTimestamp" in live["metadata"]:
             raise Retry(
@@ -90,20 +90,25 @@ class Executor:
             )
         if key.kind == "Job":
             return  # its template cannot change: other inputs have another name
-        wrong = child_differences(manifest, live) + additions(manifest, foreign)
+        wrong = child_differences(manifest, live) + additions(manifest, live, foreign)
         if wrong:
             log.info("correcting %s %s/%s: %s", *key, ", ".join(wrong[:8]))
             await self._correct(manifest, live)
 
     async def _correct(self, manifest: Manifest, live: Manifest) -> None:
-        applied = await self._apply(manifest, uid=live["metadata"]["uid"])
-        left = child_differences(manifest, applied) + additions(manifest, foreign_fields(applied))
-        if not left:
-            return
-        replaced = await self._write("replace", self._cluster.replace, _replacement(manifest, applied))
-        self._store.put(replaced)
-        left = child_differences(manifest, replaced) + additions(manifest, foreign_fields(replaced))
-        if left:
+        try:
+            current = await self._apply(manifest, uid=live["metadata"]["uid"])
+            if not _left(manifest, current):
+                return
+        except Rejected:
+            # Merged with what a hand added it may not be valid (a port renumbered by hand is a second one to a merge).
+            found = await self._cluster.get(*key_of(manifest))
+            if found is None:
+                raise
+            current = found
+        current = await self._write("replace", self._cluster.replace, _replacement(manifest, current))
+        self._store.put(current)
+        if left := _left(manifest, current):
             what = f"{manifest['kind']} {manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
             raise Retry(f"{what} is changed by someone again and again: {', '.join(left[:8])}")
 
@@ -231,6 +236,11 @@ def fault_of(error: Terminal) -> Fault:
             f"{error.kind} {error.name} exists and belongs to someone else: delete or rename it, or rename this object",
         )
     return Fault("ChildRejected", str(error))
+
+
+def _left(manifest: Manifest, live: Manifest) -> list[str]:
+    """Return what still differs in an object that was just written."""
+    return child_differences(manifest, live) + additions(manifest, live, foreign_fields(live))
 
 
 def _replacement(manifest: Manifest, live: Manifest) -> Manifest:
