@@ -5,23 +5,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from device_process import DeviceProcess
-from npu.compiler import compile_model
+from device_process import DeviceProcess, compiled
 from npu.program import Program
-
-
-def compiled(net: Callable[..., Any], side: int, channels: int, layers: int, seed: int = 0) -> Program:
-    n = net(("N", 3, side, side), seed)
-    x = n.relu(n.bn(n.conv("x", channels, pads=[1, 1, 1, 1])))
-    for _ in range(layers):
-        x = n.relu(n.bn(n.conv(x, channels, pads=[1, 1, 1, 1], bias=np.linspace(-1, 1, channels))))
-    program: Program = compile_model(n.model(x)).program
-    return program
 
 
 @pytest.fixture

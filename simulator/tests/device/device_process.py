@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from npu.compiler import compile_model
 from npu.device import wire
 from npu.device.client import DeviceClient
 from npu.device.wire import Kind, Packet
@@ -39,13 +40,14 @@ class DeviceProcess:
             "--control", str(self._control), *(f"--{name}={value}" for name, value in options.items()),
         ]  # fmt: skip
         self._clients: list[DeviceClient] = []
+        self._log: list[str] = []
         self.start()
 
     def start(self) -> None:
         """Start the process and wait until it listens."""
         self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
         listens = threading.Event()
-        threading.Thread(target=_pass_on, args=(self.process.stderr, listens), daemon=True).start()
+        threading.Thread(target=_follow, args=(self.process.stderr, self._log, listens), daemon=True).start()
         assert listens.wait(PATIENCE), "the device does not come up"
 
     def kill(self) -> None:
@@ -56,6 +58,7 @@ class DeviceProcess:
         for client in self._clients:
             client.close()
         self.process.terminate()
+        sys.stderr.writelines(self._log)
         assert self.process.wait(PATIENCE) in (0, -9), "the device did not end cleanly"
         shutil.rmtree(self.directory)
 
@@ -132,13 +135,22 @@ class RawClient:
         return reply.epoch
 
 
-def _pass_on(log: IO[str], listens: threading.Event) -> None:
-    """Hand the process's log to ours; say when it says that it is up."""
-    with log:
-        for line in log:
-            sys.stderr.write(line)
+def _follow(stream: IO[str], log: list[str], listens: threading.Event) -> None:
+    """Keep the process's log; say when it says that it is up."""
+    with stream:
+        for line in stream:
+            log.append(line)
             if "is golden" in line:
                 listens.set()
+
+
+def compiled(net: Callable[..., Any], side: int, channels: int, layers: int, seed: int = 0) -> Program:
+    n = net(("N", 3, side, side), seed)
+    x = n.relu(n.bn(n.conv("x", channels, pads=[1, 1, 1, 1])))
+    for _ in range(layers):
+        x = n.relu(n.bn(n.conv(x, channels, pads=[1, 1, 1, 1], bias=np.linspace(-1, 1, channels))))
+    program: Program = compile_model(n.model(x)).program
+    return program
 
 
 def picture(program: Program, seed: int = 0) -> NDArray[np.float32]:

@@ -7,12 +7,14 @@ import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from device_process import DeviceProcess, RawClient, picture
+from device_process import DeviceProcess, RawClient, compiled, picture
 from npu import oracle
 from npu.device import wire
+from npu.device.client import DeviceClient, ProgramRejected
 from npu.device.wire import Code, Kind, Packet
 from npu.program import Program
 
@@ -241,3 +243,18 @@ def test_requests_on_the_control_socket(shared: DeviceProcess) -> None:
             control.sendall(line)
             assert message in control.makefile("rb").readline().decode(), name
     assert shared.ask("status")["health"] == "Healthy"
+
+
+def test_a_program_that_eats_memory(device: Start, net: Callable[..., Any], program: Program) -> None:
+    """The process keeps to its share of the node, says so, and lives."""
+    process = device(memory_mib=160)
+    client = process.client()
+    with pytest.raises(ProgramRejected, match="not enough memory"):
+        load_and_run(client, compiled(net, 160, 128, 1))
+    client.close()
+    serves(process, program)
+
+
+def load_and_run(client: DeviceClient, program: Program) -> None:
+    client.load(program.to_bytes())
+    client.run(picture(program))

@@ -5,6 +5,7 @@ import asyncio
 import ctypes
 import logging
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -35,12 +36,18 @@ def main() -> None:
         "--wait-seconds", type=float, default=Settings.wait_seconds, help="until a hung request is given up"
     )
     parser.add_argument(
+        "--memory-mib", type=int, default=1024, help="most memory that this process may take; 0: any"
+    )
+    parser.add_argument(
         "--die-with-parent", action="store_true", help="end when the process that started it ends"
     )
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {given.id} %(levelname)s %(message)s")
     if given.die_with_parent:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if given.memory_mib:
+        # A program whose tensors are too large then gets an error, and the other cards of the node keep their memory.
+        resource.setrlimit(resource.RLIMIT_DATA, (given.memory_mib << 20, given.memory_mib << 20))
     settings = Settings(given.flash_seconds, given.load_scale, given.wait_seconds)
     asyncio.run(_run(Card(given.id, given.sku), settings, given.socket, given.control))
 

@@ -82,7 +82,8 @@ class DeviceClient:
         """Compute one picture [H, W, C] and return its output with both clocks, within `timeout` seconds.
 
         A lost device process is waited for, loaded again and asked again. Raises DeviceUnavailable when the
-        time is over, DeviceFaulted, or TensorError for a wrong shape and for numbers that are not finite.
+        time is over, DeviceFaulted, TensorError for a wrong shape and for numbers that are not finite, or
+        ProgramRejected if the program turns out to be too large for the device's process.
         """
         if x.dtype not in (np.float32, np.float16):
             raise TensorError(f"the input is {x.dtype}; the device takes float32 and float16")

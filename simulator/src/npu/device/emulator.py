@@ -118,6 +118,10 @@ class Device:
                 output = await self._within_life(self._in_thread(loaded.compute, x))
             except NpuError as error:
                 raise Refused(Code.HEX, f"hardware exception: {error}") from error
+            except MemoryError as error:
+                raise Refused(
+                    Code.TOO_LARGE, f"the emulator has not enough memory for it: {error}"
+                ) from error
             finally:
                 if self._life is life and self.card.state is State.BUSY:
                     self.card.move(State.READY)
@@ -197,6 +201,8 @@ class Device:
             await self._within_life(self._pause(loaded.download_seconds * self.settings.load_scale))
         except ProgramRejected as error:
             raise Refused(Code.PROGRAM_REJECTED, str(error)) from error
+        except MemoryError as error:
+            raise Refused(Code.TOO_LARGE, f"the emulator has not enough memory for it: {error}") from error
         else:
             self._loaded, self.card.model_digest = loaded, digest
             self.card.counters.loads += 1

@@ -6,6 +6,7 @@ The heavy modules are imported when the first program comes, so that a card is o
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from npu.device.errors import ProgramRejected
@@ -34,6 +35,17 @@ class Loaded:
     compute: "Callable[[NDArray[np.float32]], NDArray[np.float32]]"
 
 
+@cache
+def _reserve_buffers() -> None:
+    """Have the BLAS take its buffers while there is memory: one that fails to later ends the process, without
+    a word.
+    """
+    import numpy as np
+
+    square = np.ones((512, 512), np.float32)
+    square @ square
+
+
 def load(data: bytes, digest: str, sku: str) -> Loaded:
     """Read and time a program for a card of this SKU; raise ProgramRejected with the reason and the cure.
 
@@ -44,6 +56,7 @@ def load(data: bytes, digest: str, sku: str) -> Loaded:
     from npu.program import Program
     from npu.sku import load_sku
 
+    _reserve_buffers()
     try:
         machine = load_sku(sku)
         program = Program.from_bytes(data)
