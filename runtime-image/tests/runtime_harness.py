@@ -164,7 +164,7 @@ def strings(*items: bytes) -> NDArray[Any]:
     return array
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60.0, what: Callable[[], str] = lambda: "") -> Any:
     """Return `condition()` as soon as it is true."""
     pause = threading.Event()
     limit = time.monotonic() + seconds
@@ -172,7 +172,7 @@ def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -
         found = condition()
         if found:
             return found
-        assert time.monotonic() < limit, f"did not happen in {seconds} s: {what or condition}"
+        assert time.monotonic() < limit, f"did not happen in {seconds} s: {what() or condition}"
         pause.wait(0.02)
 
 
@@ -212,7 +212,7 @@ class RunningServer:
 
     def wait_ready(self) -> "RunningServer":
         """Return when the device serves."""
-        until(lambda: self.server.device_state.ready, what=self.server.device_state.text)
+        until(lambda: self.server.device_state.ready, what=lambda: self.server.device_state.text)
         return self
 
     def __enter__(self) -> "RunningServer":

@@ -21,7 +21,7 @@ SEEDS = range(6)
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def score(channel: Any, seed: int, timeout: float = 20) -> NDArray[Any]:
+def score(channel: Any, seed: int, timeout: float = 60) -> NDArray[Any]:
     request = PredictRequest()
     request.inputs["images"].CopyFrom(tensors.to_proto(strings(jpeg(seed))))
     response = Stub(channel, PREDICTION_SERVICE)["Predict"](request, timeout=timeout)
@@ -64,12 +64,12 @@ def test_kill_9_loses_no_request_and_gives_no_wrong_answer(
                 scoring = [pool.submit(keep_scoring, seed) for seed in SEEDS]
                 for _ in range(2):
                     for _ in range(30):
-                        assert done.acquire(timeout=20)
+                        assert done.acquire(timeout=60)
                     device.kill()
                     device.start()
                 until(lambda: readiness(running) == SERVING)
                 for _ in range(30):
-                    assert done.acquire(timeout=20)
+                    assert done.acquire(timeout=60)
                 stop.set()
                 counts = [future.result() for future in scoring]
         assert min(counts) > 0, counts

@@ -63,12 +63,12 @@ class Container:
         def find() -> dict[str, Any] | None:
             return next((line for line in self.lines() if line["message"] == message), None)
 
-        found: dict[str, Any] = until(find, what=message)
+        found: dict[str, Any] = until(find, what=lambda: message)
         return found
 
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def test_a_port_in_use(compiled_folder: Packed, device: DeviceProcess, tmp_path:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         given = environment(compiled_folder, device, tmp_path / "keys") | {port: str(taken.getsockname()[1])}
         with container(given, tmp_path / "log") as running:
-            assert running.process.wait(timeout=20) == 1
+            assert running.process.wait(timeout=60) == 1
             assert "cannot be opened" in running.wait_for("cannot serve")["error"]
 
 
@@ -180,5 +180,5 @@ def test_what_cannot_start_says_why(
     change, words = CANNOT_START[name]
     given = environment(compiled_folder, device, tmp_path / "keys") | change
     with container(given, tmp_path / "log") as running:
-        assert running.process.wait(timeout=20) == 1
+        assert running.process.wait(timeout=60) == 1
         assert words in running.wait_for("cannot serve")["error"]

@@ -18,7 +18,7 @@ import numpy as np
 from npu.device.client import DeviceClient, DeviceError, TensorError
 from numpy.typing import NDArray
 
-from accel_runtime.errors import InvalidInput, NotReady
+from accel_runtime.errors import InvalidInput, NotReady, TooLate
 from accel_runtime.pipeline import DeviceRun
 
 __all__ = ["DeviceKeeper", "DeviceLink", "DeviceState", "Ticket"]
@@ -66,12 +66,12 @@ class Ticket:
     deadline: float | None = None
     cancelled: bool = False
 
-    def patience(self, longest: float) -> float:
-        """Return how many seconds this request may still wait, at most `longest`."""
+    def patience(self, hold: float) -> float:
+        """Return how many seconds this request may still wait: `hold` if its caller gave no deadline."""
         if self.deadline is None:
-            return longest
+            return hold
         left = self.deadline - time.monotonic()
-        return min(longest, left - min(_MARGIN, left / 10))
+        return max(0.0, left - min(_MARGIN, left / 10))
 
 
 class DeviceKeeper:
@@ -94,6 +94,7 @@ class DeviceKeeper:
         self._on_change = on_change
         self._closing = threading.Event()
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
         text = "the FPGA is not connected yet"
         if socket is None:
             text = "no FPGA is allocated to this container: FPGA_DEVICES is empty"
@@ -119,21 +120,27 @@ class DeviceKeeper:
     def run(self, x: NDArray[np.float32], ticket: Ticket | None = None) -> DeviceRun:
         """Compute one picture [H,W,C] float32.
 
-        Raises NotReady with the reason when the device cannot in time, InvalidInput for numbers that are not
-        finite.
+        Raises NotReady with the reason when the device cannot in time, TooLate when other requests took the
+        time, InvalidInput for numbers that are not finite.
         """
         ticket = ticket or Ticket()
         if self._link is None or not self._state.served:  # the client learns how far it is, and asks again
             raise NotReady(self._state.text)
-        patience = ticket.patience(self._hold)
-        if ticket.cancelled or patience <= 0:
-            raise NotReady("the request's time was over before the FPGA was free")
+        if ticket.cancelled or not self._turn.acquire(timeout=ticket.patience(self._hold)):
+            if self._state.ready:
+                raise TooLate("the FPGA was busy with other requests until the deadline")
+            raise NotReady(f"the FPGA was lost and is not back yet: {self._state.text}")
+        # A computation that has begun is not cut off by a deadline: the session would have to be made anew.
+        # That the caller waits no longer than it wants is the service's business.
+        patience = self._hold if self._state.ready else ticket.patience(self._hold)
         try:
             return self._link.run(x, timeout=patience)
         except TensorError as error:
             raise InvalidInput(f"the FPGA refuses the picture: {error}") from error
         except DeviceError as error:
             raise NotReady(f"the FPGA cannot compute: {error}") from error
+        finally:
+            self._turn.release()
 
     def _keep(self) -> None:
         pause = _BACKOFF[0]

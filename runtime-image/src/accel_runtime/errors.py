@@ -10,6 +10,7 @@ __all__ = [
     "Overloaded",
     "RuntimeFault",
     "SettingsError",
+    "TooLate",
     "UnknownModel",
 ]
 
@@ -40,6 +41,10 @@ class NotReady(RuntimeFault):
     """The device cannot compute now; it will by itself, or another replica can. The message says how far it
     is.
     """
+
+
+class TooLate(RuntimeFault):
+    """The request's deadline is over, or will be before its turn at the device comes."""
 
 
 class Overloaded(RuntimeFault):

@@ -52,12 +52,8 @@ def _interpolation(
     source: int, target: int, half_pixel_centers: bool, align_corners: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Return for each target coordinate its two source coordinates and the weight of the second."""
-    position = np.arange(target, dtype=np.float32)
-    scale = _scale(source, target, align_corners)
-    if half_pixel_centers:
-        position = (position + np.float32(0.5)) * scale - np.float32(0.5)
-    else:
-        position = position * scale
+    half = np.float32(0.5 if half_pixel_centers else 0)
+    position = (np.arange(target, dtype=np.float32) + half) * _scale(source, target, align_corners) - half
     floor = np.floor(position)
     lower = np.maximum(floor, 0).astype(np.int64)
     upper = np.minimum(np.ceil(position), source - 1).astype(np.int64)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from accel_runtime import predict
 from accel_runtime.admission import Admission
 from accel_runtime.device import DeviceKeeper, Ticket
-from accel_runtime.errors import InvalidInput, NotReady, Overloaded, RuntimeFault, UnknownModel
+from accel_runtime.errors import InvalidInput, NotReady, Overloaded, RuntimeFault, TooLate, UnknownModel
 from accel_runtime.metrics import Metrics
 from accel_runtime.pipeline import Clocks, DeviceRun, Pipeline
 
@@ -26,6 +26,7 @@ _CODES: dict[type[RuntimeFault], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     UnknownModel: grpc.StatusCode.NOT_FOUND,
     NotReady: grpc.StatusCode.UNAVAILABLE,
+    TooLate: grpc.StatusCode.DEADLINE_EXCEEDED,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 Handler = Callable[[Any, Any], Awaitable[Any]]
@@ -94,11 +95,16 @@ class ModelServer:
         def run() -> dict[str, NDArray[Any]]:
             return self._pipeline.run(inputs, clocks=clocks, compute=compute if keeper else None)
 
+        running = asyncio.get_running_loop().run_in_executor(self._workers, run)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._workers, run)
-        except asyncio.CancelledError:  # the caller went away or its deadline passed
+            if keeper is not None and ticket.deadline is not None:
+                done, _ = await asyncio.wait({running}, timeout=ticket.patience(0))
+                if not done and not keeper.state.ready:
+                    raise NotReady(f"the FPGA was lost and is not back yet: {keeper.state.text}")
+            return await running
+        finally:  # the caller went away or its deadline passed, unless the answer is there
             ticket.cancelled = True
-            raise
+            running.cancel()
 
     async def _get_metadata(self, request: Any, _context: Any) -> Any:
         self._identity.check(request.model_spec)
