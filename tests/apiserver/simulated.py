@@ -155,6 +155,13 @@ class Kubelet:
     async def node(self, name: str, address: str, devices: int) -> None:
         """Create a ready Node and its FpgaNode."""
         await self.cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+        # Admission taints every new node as not ready; the node controller takes that off again.
+        await self.cluster._request(
+            "PATCH",
+            f"/api/v1/nodes/{name}",
+            body={"spec": {"taints": None}},
+            content_type="application/merge-patch+json",
+        )
         await self._status(
             f"/api/v1/nodes/{name}",
             {

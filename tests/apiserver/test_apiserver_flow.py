@@ -1,50 +1,15 @@
 """The whole chain with a real operator process: three objects, results as the kubelet would write them."""
 
+import base64
 from typing import Any
 
 import pytest
-from simulated import Kubelet, built, ended, failed, pushed
-from world import World
+from chain import D1, D2, I1, I2, MODEL, build, convert, serving, the_job
+from simulated import Kubelet, ended, failed
+from world import Operator, World
 
 pytestmark = pytest.mark.usefixtures("operator")
 Object = dict[str, Any]
-MODEL = {"source": {"uri": "oci:///sources/digits:1"}}
-D1, D2, I1 = "sha256:" + "1" * 64, "sha256:" + "2" * 64, "sha256:" + "3" * 64
-
-
-async def the_job(world: World, label: str, name: str) -> Object:
-    """Await the object's one Job that has not ended."""
-
-    async def running() -> list[Object]:
-        jobs = await world.owned("Job", label, name)
-        return [job for job in jobs if not job.get("status", {}).get("conditions")]
-
-    (job,) = await world.until(f"a Job of {label} {name}", running)
-    found: Object = job
-    return found
-
-
-async def convert(world: World, kubelet: Kubelet, name: str, version: int, digest: str) -> None:
-    """Let the model's Job succeed."""
-    job = await the_job(world, "model", name)
-    done = {"schema": "accel.dev/job-result/v1", "ok": True}
-    await kubelet.job_pod(
-        job,
-        {
-            "fetch": ended({**done, "step": "fetch"}),
-            "convert": ended({**done, "step": "convert"}),
-            "push": ended(pushed(version, digest)),
-        },
-        "Succeeded",
-    )
-    await kubelet.end_job(job)
-
-
-async def build(world: World, kubelet: Kubelet, name: str, version: int, model: str, digest: str) -> None:
-    """Let the image's Job succeed."""
-    job = await the_job(world, "image", name)
-    await kubelet.job_pod(job, {"build": ended(built(version, version, model, digest))}, "Succeeded")
-    await kubelet.end_job(job)
 
 
 async def test_three_objects_applied_backwards_become_ready(world: World, kubelet: Kubelet) -> None:
@@ -93,3 +58,299 @@ async def test_a_bad_model_is_stalled_and_healed_by_an_edit(world: World, kubele
     await world.apply("FpgaModel", "bad", {"source": {"uri": "oci:///sources/good:1"}})
     await convert(world, kubelet, "bad", 1, D1)
     await world.until_reason("FpgaModel", "bad", "Converted")
+
+
+def flags(body: Object) -> dict[str, str]:
+    """Return the conditions' statuses."""
+    return {entry["type"]: entry["status"] for entry in body["status"]["conditions"]}
+
+
+async def test_a_changed_model_reaches_the_service_and_nobody_is_ready_too_early(
+    world: World, kubelet: Kubelet
+) -> None:
+    await kubelet.node("node-b", "192.0.2.2", devices=1)
+    old = await serving(world, kubelet, "net", "node-b")
+    await kubelet.devices("node-b", {"fpga0": {"namespace": world.namespace, "pod": old["metadata"]["name"]}})
+    await world.apply("FpgaModel", "net", {"source": {"uri": "oci:///sources/digits:2"}})
+    for kind in ("AccelImage", "AccelService"):
+        body = await world.until_reason(kind, "net", "UpstreamChanged")
+        assert flags(body)["Available"] == "True"
+        assert flags(body)["Reconciling"] == "True"
+    await convert(world, kubelet, "net", 2, D2)
+    await world.until_reason("FpgaModel", "net", "Converted")
+    assert flags(await world.live("AccelService", "net"))["Ready"] == "False"
+    await build(world, kubelet, "net", 2, D2, I2)
+    await world.until_reason("AccelImage", "net", "Built")
+
+    async def new_template() -> Object | None:
+        deployment = await world.live("Deployment", "net")
+        image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+        return deployment if image.endswith(I2) else None
+
+    deployment = await world.until("the new image in the Deployment", new_template)
+    rolling = deployment["spec"]["strategy"]["rollingUpdate"]
+    assert rolling == {"maxSurge": 0, "maxUnavailable": 1}, "the node's only FPGA is held by the old pod"
+    assert flags(await world.live("AccelService", "net"))["Ready"] == "False"
+    await kubelet.kill(old)
+    await kubelet.server_pod(deployment, "node-b", ready=True)
+    await kubelet.deployed(deployment)
+    service = await world.until_reason("AccelService", "net", "Serving")
+    assert service["status"]["modelVersion"] == 2
+    assert service["status"]["lastGood"]["image"].endswith(I2)
+    assert [v["version"] for v in (await world.live("FpgaModel", "net"))["status"]["versions"]] == [2, 1]
+
+    await world.apply("AccelImage", "net", {"modelRef": {"name": "net", "version": 1}})
+
+    async def old_template() -> bool:
+        found = await world.live("Deployment", "net")
+        image: str = found["spec"]["template"]["spec"]["containers"][0]["image"]
+        return image.endswith(I1)
+
+    await world.until("the first image again, without a Job", old_template)
+
+
+async def test_at_most_two_jobs_run_and_the_others_say_so(world: World, kubelet: Kubelet) -> None:
+    for number in range(4):
+        await world.apply("FpgaModel", f"many-{number}", MODEL)
+
+    async def reasons() -> list[str]:
+        found = [await world.condition("FpgaModel", f"many-{n}", "Ready") for n in range(4)]
+        return sorted(entry.get("reason", "") for entry in found)
+
+    async def settled() -> bool:
+        return await reasons() == ["JobStarting", "JobStarting", "WaitingForJobSlot", "WaitingForJobSlot"]
+
+    await world.until("two run and two wait", settled)
+    waiting = [
+        n
+        for n in range(4)
+        if (await world.condition("FpgaModel", f"many-{n}", "Ready"))["reason"] == "WaitingForJobSlot"
+    ]
+    running = next(n for n in range(4) if n not in waiting)
+    told = (await world.condition("FpgaModel", f"many-{waiting[0]}", "Ready"))["message"]
+    assert "2 of at most 2 Jobs run" in told
+    await convert(world, kubelet, f"many-{running}", 1, D1)
+    await world.until("the next one starts", lambda: one_less(world, waiting))
+
+
+async def one_less(world: World, waiting: list[int]) -> bool:
+    """Tell whether exactly one of those that waited has got its Job."""
+    found = [await world.condition("FpgaModel", f"many-{n}", "Ready") for n in waiting]
+    return sorted(entry["reason"] for entry in found) == ["JobStarting", "WaitingForJobSlot"]
+
+
+async def test_a_deleted_unfinished_job_comes_back_and_a_finished_one_does_not(
+    world: World, kubelet: Kubelet
+) -> None:
+    await world.apply("FpgaModel", "m", MODEL)
+    job = await the_job(world, "model", "m")
+    await world.delete("Job", job["metadata"]["name"])
+
+    async def another() -> bool:
+        jobs = await world.owned("Job", "model", "m")
+        return bool(jobs) and jobs[0]["metadata"]["uid"] != job["metadata"]["uid"]
+
+    await world.until("the Job again", another)
+    await convert(world, kubelet, "m", 1, D1)
+    done = await world.until_reason("FpgaModel", "m", "Converted")
+    await world.delete("Job", job["metadata"]["name"])
+    await world.patch(
+        "FpgaModel", "m", [{"op": "add", "path": "/metadata/annotations", "value": {"poke": "1"}}]
+    )
+    await kubelet.node("poke-node", "192.0.2.7", devices=0)
+    await world.until("two resyncs", lambda: resyncs(world))
+    assert await world.owned("Job", "model", "m") == []
+    assert (await world.live("FpgaModel", "m"))["status"] == done["status"]
+
+
+async def resyncs(world: World) -> bool:
+    """Await a thing that only resyncs do: the keys Secret of a service comes back, twice."""
+    await world.apply("AccelService", "clock", {"imageRef": {"name": "none"}})
+    for _ in range(2):
+        await world.until("the Secret", lambda: world.get("Secret", "clock-keys"))
+        await world.delete("Secret", "clock-keys")
+    await world.until("the Secret", lambda: world.get("Secret", "clock-keys"))
+    return True
+
+
+async def test_a_registry_that_is_down_is_waited_for(world: World, kubelet: Kubelet) -> None:
+    await world.apply("FpgaModel", "m", MODEL)
+    job = await the_job(world, "model", "m")
+    down = failed("fetch", "RegistryUnavailable", "the registry does not answer", retry=True)
+    await kubelet.job_pod(job, {"fetch": ended(down, 75)}, "Failed")
+    model = await world.until_reason("FpgaModel", "m", "RegistryUnavailable")
+    assert "Stalled" not in flags(model)
+    await kubelet.end_job(job, reason="BackoffLimitExceeded")
+
+    async def again() -> bool:
+        jobs = await world.owned("Job", "model", "m")
+        return bool(jobs) and jobs[0]["metadata"]["uid"] != job["metadata"]["uid"]
+
+    await world.until("another Job after a pause", again)
+    await convert(world, kubelet, "m", 1, D1)
+    await world.until_reason("FpgaModel", "m", "Converted")
+
+
+async def test_children_edited_and_deleted_by_hand_come_back(world: World, kubelet: Kubelet) -> None:
+    await kubelet.node("node-c", "192.0.2.3", devices=1)
+    await serving(world, kubelet, "heal", "node-c")
+    before = (await world.live("Deployment", "heal"))["spec"]
+    container = "/spec/template/spec/containers"
+    for edit in (
+        {"op": "replace", "path": f"{container}/0/image", "value": "evil:1"},
+        {"op": "add", "path": f"{container}/-", "value": {"name": "extra", "image": "x:1"}},
+        {"op": "add", "path": f"{container}/0/env/-", "value": {"name": "X", "value": "1"}},
+    ):
+        await world.patch("Deployment", "heal", [edit])
+
+        async def back() -> bool:
+            return bool((await world.live("Deployment", "heal"))["spec"] == before)
+
+        await world.until(f"the Deployment as it was before {edit}", back)
+    for kind in ("Deployment", "Service", "ServiceAccount", "NetworkPolicy", "PodDisruptionBudget"):
+        uid = (await world.live(kind, "heal"))["metadata"]["uid"]
+        await world.delete(kind, "heal")
+
+        async def again(kind: str = kind, uid: str = uid) -> bool:
+            found = await world.get(kind, "heal")
+            return found is not None and found["metadata"]["uid"] != uid
+
+        await world.until(f"{kind} again", again)
+
+
+async def test_a_foreign_child_is_named_and_its_removal_heals(world: World) -> None:
+    mine = {"name": "taken", "namespace": world.namespace}
+    await world.cluster.create(
+        {"apiVersion": "v1", "kind": "Service", "metadata": mine, "spec": {"ports": [{"port": 1}]}}
+    )
+    await world.apply("AccelService", "taken", {"imageRef": {"name": "none"}})
+    service = await world.until_reason("AccelService", "taken", "NameConflict")
+    assert flags(service)["Stalled"] == "True"
+    assert "Service taken exists" in (await world.condition("AccelService", "taken", "Stalled"))["message"]
+    await world.delete("Service", "taken")
+    await world.until_reason("AccelService", "taken", "WaitingForImage")
+
+
+async def test_a_waiting_replica_names_who_holds_the_devices(world: World, kubelet: Kubelet) -> None:
+    await kubelet.node("node-d", "192.0.2.4", devices=1)
+    holder = await serving(world, kubelet, "holder", "node-d")
+    await kubelet.devices(
+        "node-d", {"fpga0": {"namespace": world.namespace, "pod": holder["metadata"]["name"]}}
+    )
+    waits = {
+        "imageRef": {"name": "holder"},
+        "placement": {"nodeSelector": {"only": "node-d"}},
+    }
+    await world.patch(
+        "Node", "node-d", [{"op": "add", "path": "/metadata/labels", "value": {"only": "node-d"}}]
+    )
+    await world.apply("AccelService", "waits", waits)
+    deployment = await world.until("a Deployment", lambda: world.get("Deployment", "waits"))
+    pod = await kubelet.server_pod(deployment, "", ready=False)
+    await kubelet.pod_conditions(
+        pod, node="", ready=False, why="0/1 nodes are available: 1 Insufficient fpga.intel.com/arria10."
+    )
+    await kubelet.deployed(deployment)
+    service = await world.until_reason("AccelService", "waits", "WaitingForDevice")
+    assert service["status"]["state"] == "Unschedulable"
+    found = await world.condition("AccelService", "waits", "DevicesAvailable")
+    assert found["status"] == "False"
+    assert "node-d: AccelService holder (1)" in found["message"]
+
+    await world.delete("AccelService", "holder")
+    await kubelet.kill(holder)
+    await kubelet.kill(pod)
+    await kubelet.server_pod(deployment, "node-d", ready=True)
+    await world.until_reason("AccelService", "waits", "Serving")
+
+
+async def test_suspend_and_resume(world: World, kubelet: Kubelet) -> None:
+    await kubelet.node("node-e", "192.0.2.5", devices=1)
+    pod = await serving(world, kubelet, "sleepy", "node-e")
+    await world.apply("AccelService", "sleepy", {"imageRef": {"name": "sleepy"}, "suspend": True})
+    await world.until_reason("AccelService", "sleepy", "Suspending")
+    assert (await world.live("Deployment", "sleepy"))["spec"]["replicas"] == 0
+    await kubelet.kill(pod)
+    await kubelet.deployed(await world.live("Deployment", "sleepy"))
+    service = await world.until_reason("AccelService", "sleepy", "Suspended")
+    assert flags(service) | {"Ready": "True", "Available": "False"} == flags(service)
+    assert service["status"]["state"] == "Healthy"
+
+
+async def test_an_operator_killed_at_any_time_makes_nothing_twice(
+    world: World, kubelet: Kubelet, operator: Operator
+) -> None:
+    await kubelet.node("node-f", "192.0.2.6", devices=1)
+    await world.apply("FpgaModel", "chaos", MODEL)
+    job = await the_job(world, "model", "chaos")
+    operator.kill()
+    operator.start()
+    await world.apply("AccelImage", "chaos", {"modelRef": {"name": "chaos"}})
+    await world.apply("AccelService", "chaos", {"imageRef": {"name": "chaos"}})
+    await world.until_reason("AccelService", "chaos", "WaitingForImage")
+    assert [j["metadata"]["uid"] for j in await world.owned("Job", "model", "chaos")] == [
+        job["metadata"]["uid"]
+    ]
+    operator.kill()
+    await convert(world, kubelet, "chaos", 1, D1)  # the result is there while nobody looks
+    operator.start()
+    await world.until_reason("FpgaModel", "chaos", "Converted")
+    await build(world, kubelet, "chaos", 1, D1, I1)
+    deployment = await world.until("a Deployment", lambda: world.get("Deployment", "chaos"))
+    operator.kill()
+    await kubelet.server_pod(deployment, "node-f", ready=True)
+    await kubelet.deployed(deployment)
+    operator.start()
+    await world.until_reason("AccelService", "chaos", "Serving")
+    assert (await world.live("Deployment", "chaos"))["metadata"]["generation"] == 1
+    assert len(await world.owned("Job", "model", "chaos")) == 1
+    assert len(await world.owned("Job", "image", "chaos")) == 1
+
+
+async def test_with_nothing_to_do_nothing_is_written(world: World, kubelet: Kubelet) -> None:
+    await kubelet.node("node-g", "192.0.2.8", devices=1)
+    await serving(world, kubelet, "idle", "node-g")
+
+    async def versions() -> dict[str, str]:
+        kinds = ("FpgaModel", "AccelImage", "AccelService", "Deployment", "Service", "NetworkPolicy")
+        found = {kind: (await world.live(kind, "idle"))["metadata"]["resourceVersion"] for kind in kinds}
+        return found | {"Secret": (await world.live("Secret", "idle-keys"))["metadata"]["resourceVersion"]}
+
+    before = await versions()
+    await world.until("some resyncs", lambda: resyncs(world))
+    assert await versions() == before
+
+
+async def test_events_tell_the_story_and_nothing_secret(
+    world: World, kubelet: Kubelet, operator: Operator
+) -> None:
+    await kubelet.node("node-h", "192.0.2.10", devices=1)
+    await serving(world, kubelet, "story", "node-h")
+
+    async def told() -> bool:
+        events = [
+            e for e in await world.cluster.list("Event") if e["metadata"]["namespace"] == world.namespace
+        ]
+        return {"JobStarting", "Converted", "Built", "Serving"} <= {event["reason"] for event in events}
+
+    await world.until("events of every step", told)
+    secret = (await world.live("Secret", "story-keys"))["data"]
+    everything = operator.log.read_text() + str(await world.cluster.list("Event"))
+    everything += str([await world.live(kind, "story") for kind in ("AccelService", "Deployment")])
+    for value in secret.values():
+        assert value not in everything
+        assert base64.b64decode(value).decode() not in everything
+    assert "Traceback" not in operator.log.read_text()
+
+
+async def test_deleting_says_so(world: World, kubelet: Kubelet) -> None:
+    await world.apply("FpgaModel", "held", MODEL)
+    await convert(world, kubelet, "held", 1, D1)
+    await world.until_reason("FpgaModel", "held", "Converted")
+    await world.patch(
+        "FpgaModel", "held", [{"op": "add", "path": "/metadata/finalizers", "value": ["example.com/hold"]}]
+    )
+    await world.delete("FpgaModel", "held")
+    body = await world.until_reason("FpgaModel", "held", "Deleting")
+    assert flags(body)["Ready"] == "False"
+    await world.patch("FpgaModel", "held", [{"op": "remove", "path": "/metadata/finalizers"}])

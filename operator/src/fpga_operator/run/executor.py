@@ -126,7 +126,7 @@ class Executor:
         try:
             answer: Manifest = await call(manifest)
         except ApiFailure as error:
-            if error.status in REJECTED and "terminating" not in error.message:
+            if error.status in REJECTED and "being terminated" not in error.message:
                 what = f"{manifest['kind']} {manifest['metadata']['name']}"
                 raise Rejected(f"the API server refuses {what}: {error.message}") from error
             raise
@@ -225,7 +225,8 @@ class Executor:
         try:
             await self._cluster.create(manifest)
         except ApiFailure as error:  # an event is a courtesy: the condition says the same
-            log.warning("no event for %s %s/%s: %s", owner.kind, owner.namespace, owner.name, error)
+            level = logging.INFO if "being terminated" in error.message else logging.WARNING
+            log.log(level, "no event for %s %s/%s: %s", owner.kind, owner.namespace, owner.name, error)
 
 
 def fault_of(error: Terminal) -> Fault:
