@@ -139,8 +139,15 @@ def main() -> int:
 
 
 def on_a_cluster(tally: Tally, reports: Iterator[Path]) -> bool:
-    """Install the product on the throw-away cluster, test it, and see the cluster go without a trace."""
-    ok = run(
+    """Install the product on the throw-away cluster, test it, and see the cluster go without a trace.
+
+    A cluster that is up already (the demo's, or one of a run that died) is taken over by taking it down: its devices
+    may be held, and its emulators may be of another version.
+    """
+    clean = Phase(
+        "no cluster of an earlier run", [sys.executable, "-m", "accel_cluster", "down"], is_pytest=False
+    )
+    ok = run(clean, tally, next(reports)) and run(
         Phase("install on a real cluster", [sys.executable, "-m", "examples.demo.install"], is_pytest=False),
         tally,
         next(reports),
