@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-# A folder named operator/ must not replace the standard library's module of that name: pytest's importlib mode names
-# test modules after their path (operator.tests.test_x) and makes a new parent unless the loaded one looks like a package.
+# A folder named operator/ must not replace the standard library's module of that name: pytest's importlib mode
+# names test modules after their path (operator.tests.test_x), and makes a new parent module unless the one that is
+# loaded looks like a package.
 operator.__path__ = []  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""Values that the planners' tables are made of: a fixed time, a configuration, owners, Jobs and pods as they look live."""
+"""Values that the planners' tables are made of: a fixed time, a configuration, Jobs and pods as they look live."""
 
 import json
 from datetime import UTC, datetime, timedelta

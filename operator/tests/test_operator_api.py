@@ -4,11 +4,10 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
-from pydantic import BaseModel, Field
-
 from fpga_operator.api.crd import KINDS, MAX_BYTES, Kind, crd
 from fpga_operator.api.generate import crd_text, outputs, repository_root
 from fpga_operator.api.schema import SchemaError, structural_schema
+from pydantic import BaseModel, Field
 
 IDS = [kind.kind for kind in KINDS]
 

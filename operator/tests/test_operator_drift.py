@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-
 from fpga_operator.run.drift import additions, child_differences, foreign_fields, quantity
 
 DESIRED: dict[str, Any] = {
@@ -96,16 +95,21 @@ def container_fields(**fields: Any) -> dict[str, Any]:
     }
 
 
+EXTRA = '.spec.template.spec.containers[{"name":"extra"}]'
+ANOTHER = {'k:{"name":"extra"}': {".": {}}}
 FOREIGN: dict[str, tuple[dict[str, Any], list[str]]] = {
     "ours": (managed("fpga-operator", container_fields(**{"f:tty": {}})), []),
     "a field that we set too": (managed("kubectl-edit", container_fields(**{"f:image": {}})), []),
-    "a field that a hand added": (managed("kubectl-edit", container_fields(**{"f:tty": {}})), [f'.spec.template.spec.containers[{{"name":"server"}}].tty']),
+    "a field that a hand added": (
+        managed("kubectl-edit", container_fields(**{"f:tty": {}})),
+        ['.spec.template.spec.containers[{"name":"server"}].tty'],
+    ),
     "an annotation of the controller": (managed("kube-controller-manager", {"f:metadata": {"f:annotations": {}}}), []),
     "status": (managed("kube-controller-manager", {"f:status": {}}, subresource="status"), []),
     "replicas by kubectl scale": (managed("kubectl", {"f:spec": {"f:replicas": {}}}, subresource="scale"), []),
     "a container that a hand added": (
-        managed("kubectl-edit", {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"extra"}': {".": {}}}}}}}),
-        ['.spec.template.spec.containers[{"name":"extra"}]'],
+        managed("kubectl-edit", {"f:spec": {"f:template": {"f:spec": {"f:containers": ANOTHER}}}}),
+        [EXTRA],
     ),
 }  # fmt: skip
 

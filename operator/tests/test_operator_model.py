@@ -5,12 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from operator_samples import CONFIG, D1, D2, NOW, RUNNING, at, ended, job, job_pod, owner
-
 from fpga_operator.api.fpgamodel import FpgaModelSpec, FpgaModelStatus, JobRecord
 from fpga_operator.plan.jobflow import Jobs, backoff_seconds
 from fpga_operator.plan.model import ModelDesired, ModelObserved, plan_model
 from fpga_operator.plan.types import Fault, Plan
+from operator_samples import CONFIG, D1, D2, NOW, RUNNING, at, ended, job, job_pod, owner
 
 SPEC = FpgaModelSpec.model_validate({"source": {"uri": "oci:///sources/digits:1"}})
 DESIRED = ModelDesired(owner("FpgaModel"), SPEC)
@@ -78,6 +77,7 @@ def stalled(reason: str) -> dict[str, str]:
     return working(reason) | {"state": "Failed", "reconciling": "-", "stalled": "True"}
 
 
+DOWN: dict[str, Any] = {"reason": "RegistryUnavailable", "message": "registry down", "retry": True}
 CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "nothing yet: the Job is made": ({}, working("JobStarting")),
     "no slot: says that it waits for one": ({"slot": False, "running": 2}, working("WaitingForJobSlot")),
@@ -92,7 +92,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         working("ImagePullFailed"),
     ),
     "first pod failed for now": (
-        pods("Failed", fetch=ended(75, step="fetch", reason="RegistryUnavailable", message="registry down", retry=True), x={}),
+        pods("Failed", fetch=ended(75, step="fetch", **DOWN), x={}),
         working("RegistryUnavailable"),
     ),
     "done": (
@@ -128,7 +128,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         stalled("JobFailed"),
     ),
     "transient until the Job gave up": (
-        failing("push", ended(75, step="push", reason="RegistryUnavailable", message="down", retry=True), "BackoffLimitExceeded"),
+        failing("push", ended(75, step="push", **DOWN), "BackoffLimitExceeded"),
         working("RegistryUnavailable"),
     ),
     "pods lost with their node": ({"jobs": (job(NAME, "Failed", "BackoffLimitExceeded"),)}, working("JobLost")),

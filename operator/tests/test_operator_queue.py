@@ -4,7 +4,6 @@ import asyncio
 import random
 
 import pytest
-
 from fpga_operator.run.queue import WorkQueue
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]

@@ -3,7 +3,6 @@
 import random
 
 import pytest
-
 from fpga_operator.plan.rollout import Strategy, choose, fresh
 
 FRESH = {

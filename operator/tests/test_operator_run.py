@@ -3,14 +3,13 @@
 from typing import Any
 
 import pytest
-from operator_samples import owner
-
 from fpga_operator.errors import ConfigError
 from fpga_operator.plan.types import MODEL_LABEL, SERVICE_LABEL, KeysSecret
 from fpga_operator.run.keys import KeyDeriver
 from fpga_operator.run.mapping import affected, node_matters
 from fpga_operator.run.slots import JobSlots
 from fpga_operator.run.store import Key, Store
+from operator_samples import owner
 
 
 def body(kind: str, name: str, version: int = 1, uid: str = "", **more: Any) -> dict[str, Any]:

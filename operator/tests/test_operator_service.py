@@ -6,9 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from operator_samples import CONFIG, D1, FPGA, I1, NOW, owner, server_pod
-from test_operator_image import condition
-
 from fpga_operator.api.accelimage import AccelImageSpec, AccelImageStatus, ImageVersion
 from fpga_operator.api.accelservice import AccelServiceSpec, AccelServiceStatus
 from fpga_operator.api.base import StatusBase
@@ -17,6 +14,8 @@ from fpga_operator.plan.service import ServiceDesired, ServiceObserved, plan_ser
 from fpga_operator.plan.serving import ImageSeen
 from fpga_operator.plan.types import Fault, Manifest, Plan
 from fpga_operator.plan.upstream import Upstream
+from operator_samples import CONFIG, D1, FPGA, I1, NOW, owner, server_pod
+from test_operator_image import condition
 
 NODES = tuple(
     NodeView(name=name, labels={"zone": name}, taints=(), ready=True, address=f"192.0.2.{number}")

@@ -84,24 +84,23 @@ class Kubelet:
     async def end_job(self, job: Object, *, reason: str = "") -> None:
         """Write the Job's end: complete, or failed for that reason."""
         moment = now()
-        conditions: list[Object] = []
         status: Object = {"startTime": moment, "uncountedTerminatedPods": {}}
         if reason:
-            for kind in ("FailureTarget", "Failed"):
-                conditions.append(
-                    {
-                        "type": kind,
-                        "status": "True",
-                        "reason": reason,
-                        "message": reason,
-                        "lastTransitionTime": moment,
-                    }
-                )
+            ends = ("FailureTarget", "Failed")
             status |= {"failed": 1}
         else:
-            for kind in ("SuccessCriteriaMet", "Complete"):
-                conditions.append({"type": kind, "status": "True", "lastTransitionTime": moment})
+            ends = ("SuccessCriteriaMet", "Complete")
             status |= {"succeeded": 1, "completionTime": moment}
+        conditions = [
+            {
+                "type": kind,
+                "status": "True",
+                "reason": reason,
+                "message": reason,
+                "lastTransitionTime": moment,
+            }
+            for kind in ends
+        ]
         path = f"/apis/batch/v1/namespaces/{job['metadata']['namespace']}/jobs/{job['metadata']['name']}"
         await self._status(path, {**status, "conditions": conditions})
 

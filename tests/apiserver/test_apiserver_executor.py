@@ -88,6 +88,7 @@ async def test_children_are_made_once_and_left_alone(bench: Bench) -> None:
 
 
 POD = "/spec/template/spec"
+RESTARTED = "kubectl.kubernetes.io/restartedAt"  # what kubectl rollout restart sets
 EDITS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "image changed": (
         "Deployment", [{"op": "replace", "path": f"{POD}/containers/0/image", "value": "evil:1"}],
@@ -112,7 +113,7 @@ EDITS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "a scalar added": ("Deployment", [{"op": "add", "path": f"{POD}/containers/0/tty", "value": True}]),
     "annotation of the template added": (
         "Deployment",
-        [{"op": "add", "path": "/spec/template/metadata/annotations", "value": {"kubectl.kubernetes.io/restartedAt": "x"}}],
+        [{"op": "add", "path": "/spec/template/metadata/annotations", "value": {RESTARTED: "x"}}],
     ),
     "resources removed": ("Deployment", [{"op": "remove", "path": f"{POD}/containers/0/resources"}]),
     "replicas changed": ("Deployment", [{"op": "replace", "path": "/spec/replicas", "value": 0}]),

@@ -68,16 +68,20 @@ class World:
         ]
 
     async def until(
-        self, what: str, check: Callable[[], Awaitable[Any]], seconds: float = PATIENCE_SECONDS
+        self,
+        what: str,
+        check: Callable[[], Awaitable[Any]],
+        seconds: float = PATIENCE_SECONDS,
+        story: object = None,
     ) -> Any:
         """Await a truth about the world; its value is returned. The message says what it was in the end."""
         seen: Any = None
         try:
             async with asyncio.timeout(seconds):
-                while not (seen := await check()):
+                while not (seen := await check()):  # noqa: ASYNC110 - the world gives no signal
                     await asyncio.sleep(0.1)
         except TimeoutError:
-            pytest.fail(f"not within {seconds} s: {what}; last seen: {seen!r}")
+            pytest.fail(f"not within {seconds} s: {what}; last seen: {story or seen!r}")
         return seen
 
     async def condition(self, kind: str, name: str, condition: str) -> Object:
@@ -89,19 +93,13 @@ class World:
 
     async def until_reason(self, kind: str, name: str, reason: str) -> Object:
         """Await Ready with a reason; return the object."""
-        last: Object = {}
+        last: list[Object] = [{}]
 
-        async def check() -> Object | None:
-            nonlocal last
-            last = await self.condition(kind, name, "Ready")
-            return last if last.get("reason") == reason else None
+        async def check() -> bool:
+            last[0] = await self.condition(kind, name, "Ready")
+            return last[0].get("reason") == reason
 
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while not await check():
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            pytest.fail(f"{kind} {name} never had reason {reason}; last: {last}")
+        await self.until(f"{kind} {name} has reason {reason}", check, story=last)
         return await self.live(kind, name)
 
 

@@ -33,7 +33,7 @@ class StructuralSchema(GenerateJsonSchema):
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - the base class's name
 
-    def field_title_should_be_set(self, schema: Any) -> bool:
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - the hook's signature
         """No titles: the property's name says it."""
         return False
 
@@ -74,7 +74,7 @@ class StructuralSchema(GenerateJsonSchema):
         self.update_with_validations(found, schema, self.ValidationsMapping.array)
         return found
 
-    def union_schema(self, schema: core_schema.UnionSchema) -> JsonSchemaValue:
+    def union_schema(self, schema: core_schema.UnionSchema) -> JsonSchemaValue:  # noqa: ARG002 - as above
         """Unions are one-of-many fields with a CEL rule; only quantities are int-or-string, by their own schema."""
         raise SchemaError("a union cannot be published: use one field for each choice and a CEL rule")
 

@@ -170,7 +170,9 @@ def _done(conditions: Conditions, desired: ModelDesired, status: FpgaModelStatus
     conditions.set("Converted", True, "Converted", told)
     compared = "no sample was compared"
     if parity is not None:
-        compared = f"{parity.samples} samples, largest difference {parity.max_abs}, top-1 agreement {parity.top1_agreement}"
+        compared = f"{parity.samples} samples, largest difference {parity.max_abs}"
+        if parity.top1_agreement is not None:
+            compared += f", top-1 agreement {parity.top1_agreement}"
     conditions.set("Verified", parity is not None, "Verified" if parity else "NotVerified", compared)
     conditions.summarise(Situation.SERVING, "Converted", f"{where}; {told}", available=(True, where))
 

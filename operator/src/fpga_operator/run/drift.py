@@ -67,9 +67,12 @@ def differences(desired: Any, live: Any, path: str = "") -> Iterator[str]:
                 yield from differences(value, live[key], f"{path}.{key}")
     elif isinstance(desired, list):
         yield from _list_differences(desired, live, path)
-    elif desired != live:
-        if not (any(word in path.split(".") for word in _QUANTITIES) and _same_quantity(desired, live)):
-            yield path
+    elif desired != live and not (_is_quantity(path) and _same_quantity(desired, live)):
+        yield path
+
+
+def _is_quantity(path: str) -> bool:
+    return any(word in path.split(".") for word in _QUANTITIES)
 
 
 def _list_differences(desired: list[Any], live: Any, path: str) -> Iterator[str]:

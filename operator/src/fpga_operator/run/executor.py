@@ -1,4 +1,4 @@
-"""Makes a plan true: server-side apply for what we set, a replace for what a hand added, and nothing when all is well."""
+"""Makes a plan true: server-side apply for what we set, a replace for what a hand added, nothing when all is well."""
 
 import logging
 from datetime import UTC, datetime
