@@ -7,8 +7,9 @@ accel` must start at once. The public names are resolved on first use.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from accel.calls import CallInfo
     from accel.errors import AccelError, OutputError, ServiceNotReady
-    from accel.prediction import CallInfo, PredictionClient
+    from accel.prediction import PredictionClient
     from accel.service import client_from_service
 
 __all__ = [
@@ -22,7 +23,7 @@ __all__ = [
 
 _HOMES = {
     "AccelError": "accel.errors",
-    "CallInfo": "accel.prediction",
+    "CallInfo": "accel.calls",
     "PredictionClient": "accel.prediction",
     "OutputError": "accel.errors",
     "ServiceNotReady": "accel.errors",

@@ -11,9 +11,10 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from accel.calls import CallInfo
 from accel.errors import AccelError
 from accel.kubectl import Kubectl
-from accel.prediction import CallInfo, PredictionClient
+from accel.prediction import PredictionClient
 from accel.service import connect
 
 __all__ = ["Wish", "classes", "predict", "read_labels"]
