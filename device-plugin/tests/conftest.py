@@ -14,11 +14,9 @@ import pytest
 import pytest_asyncio
 
 sys.path.insert(0, str(Path(__file__).parent))
-# looptime asks for "the" event loop before each test, and for sync ones Python makes one that nobody closes.
-asyncio.set_event_loop(None)
 
-from kubelet_stub import Kubelet  # noqa: E402 - found by the line above
-from node_processes import NODE, PATIENCE, RESOURCE, Emulator, Plugin, write_config  # noqa: E402
+from kubelet_stub import Kubelet
+from node_processes import NODE, PATIENCE, RESOURCE, Emulator, Plugin, write_config
 
 ENVIRONMENT = {**os.environ, "NODE_NAME": NODE, "OMP_NUM_THREADS": "1"}
 

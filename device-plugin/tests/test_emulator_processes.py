@@ -60,8 +60,8 @@ async def test_modes_let_a_pod_reach_its_device_and_nothing_else(emulator: Start
 async def test_the_configuration_is_followed(emulator: StartEmulator, root: Path) -> None:
     node = await emulator(1)
     stays = node.pid("fpga0")
-    write_config(root / "devices.yaml", 3)
-    await node.up(3)
+    write_config(root / "devices.yaml", 2)
+    await node.up(2)
     (root / "devices.yaml").write_text("nodes: {node-a: many}")  # refused, nothing changes
     write_config(root / "devices.yaml", 1)
     await node.up(1)

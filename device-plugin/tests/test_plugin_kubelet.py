@@ -50,36 +50,36 @@ async def test_waits_for_a_kubelet_that_comes_later(
 async def test_registers_again_after_a_kubelet_restart(
     emulator: StartEmulator, plugin: StartPlugin, kubelet: Kubelet
 ) -> None:
-    await emulator(2)
+    await emulator(1)
     await plugin()
-    await kubelet.advertises(**BOTH)
+    await kubelet.advertises(fpga0="Healthy")
     await kubelet.stop()
     await kubelet.start()  # deletes all sockets, makes a new kubelet.sock
     await kubelet.until("a second registration", lambda: len(kubelet.requests) == 2)
-    await kubelet.advertises(**BOTH)
+    await kubelet.advertises(fpga0="Healthy")
 
 
 async def test_registers_again_when_its_socket_is_removed(
     emulator: StartEmulator, plugin: StartPlugin, kubelet: Kubelet, root: Path
 ) -> None:
-    await emulator(2)
+    await emulator(1)
     await plugin()
-    await kubelet.advertises(**BOTH)
+    await kubelet.advertises(fpga0="Healthy")
     own_socket(root).unlink()
     await kubelet.until("a second registration", lambda: len(kubelet.requests) == 2)
-    await kubelet.advertises(**BOTH)
+    await kubelet.advertises(fpga0="Healthy")
 
 
 async def test_killed_and_started_again_it_knows_everything(
     emulator: StartEmulator, plugin: StartPlugin, kubelet: Kubelet, root: Path
 ) -> None:
-    await emulator(2)
+    await emulator(1)
     first = await plugin()
-    await kubelet.advertises(**BOTH)
+    await kubelet.advertises(fpga0="Healthy")
     first.process.kill()
     await kubelet.until("the kubelet lost it", lambda: not kubelet.listening)
     await plugin()
-    await kubelet.advertises(**BOTH)
+    await kubelet.advertises(fpga0="Healthy")
     assert own_socket(root).exists(), "the predecessor's socket was not removed"
 
 

@@ -43,3 +43,11 @@ def device() -> Iterator[Callable[..., DeviceProcess]]:
     yield start
     for process in started:
         process.close()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[DeviceProcess]:
+    """One device for tests that leave it as they found it."""
+    process = DeviceProcess()
+    yield process
+    process.close()

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -144,6 +145,7 @@ def _follow(stream: IO[str], log: list[str], listens: threading.Event) -> None:
                 listens.set()
 
 
+@cache
 def compiled(net: Callable[..., Any], side: int, channels: int, layers: int, seed: int = 0) -> Program:
     n = net(("N", 3, side, side), seed)
     x = n.relu(n.bn(n.conv("x", channels, pads=[1, 1, 1, 1])))

@@ -5,6 +5,7 @@ back.
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,7 +111,6 @@ CONTROL_ERRORS = {
 
 
 @pytest.mark.parametrize(("asked", "message"), CONTROL_ERRORS.values(), ids=CONTROL_ERRORS)
-def test_control_refusals(asked: dict[str, object], message: str, device: Start) -> None:
-    process = device()
-    assert message in process.ask(**asked)["error"]  # type: ignore[arg-type]
-    assert process.ask("status")["health"] == "Healthy"
+def test_control_refusals(asked: dict[str, Any], message: str, shared: DeviceProcess) -> None:
+    assert message in shared.ask(**asked)["error"]
+    assert shared.ask("status")["health"] == "Healthy"

@@ -65,13 +65,6 @@ ENDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def shared() -> DeviceProcess:  # type: ignore[misc] # a generator fixture
-    process = DeviceProcess()
-    yield process  # type: ignore[misc]
-    process.close()
-
-
 @pytest.mark.parametrize("data", ENDS.values(), ids=ENDS)
 def test_a_broken_packet_ends_its_session_only(data: bytes, shared: DeviceProcess, program: Program) -> None:
     with shared.raw() as raw:

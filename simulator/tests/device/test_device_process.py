@@ -214,13 +214,17 @@ BAD_TENSORS = {
 
 @pytest.mark.parametrize(("x", "message"), BAD_TENSORS.values(), ids=BAD_TENSORS)
 def test_bad_tensors_are_refused_and_the_device_goes_on(
-    x: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", message: str, device: Start, program: Program
+    x: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]",
+    message: str,
+    shared: DeviceProcess,
+    program: Program,
 ) -> None:
-    client = device().client()
+    client = shared.client()
     client.load(program.to_bytes())
     with pytest.raises(TensorError, match=message):
         client.run(x)
     np.testing.assert_array_equal(client.run(picture(program)).output, oracle.run(program, picture(program)))
+    client.close()
 
 
 def test_bad_programs_are_rejected_and_good_ones_follow(device: Start, program: Program) -> None:
