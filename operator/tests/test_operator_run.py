@@ -131,8 +131,8 @@ MAPPED = {
     "an image wakes its services": (body("AccelImage", "i"), {IMAGE, SERVICE}),
     "a service wakes itself": (body("AccelService", "s"), {SERVICE}),
     "a child wakes its owner": (body("Job", "j", meta={"labels": {MODEL_LABEL: "m"}}), {MODEL}),
-    "a server's pod wakes those who wait for a device": (
-        body("Pod", "p", meta={"labels": {SERVICE_LABEL: "s"}}), {SERVICE, WAITS},
+    "a server's pod wakes its service": (
+        body("Pod", "p", meta={"labels": {SERVICE_LABEL: "s"}}), {SERVICE},
     ),
     "a device wakes those who wait and those who hold": (
         {"kind": "FpgaNode", "metadata": {"name": "n", "uid": "n"}}, {SERVICE, WAITS},

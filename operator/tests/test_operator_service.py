@@ -10,7 +10,8 @@ from fpga_operator.api.accelimage import AccelImageSpec, AccelImageStatus, Image
 from fpga_operator.api.accelservice import AccelServiceSpec, AccelServiceStatus
 from fpga_operator.api.base import StatusBase
 from fpga_operator.plan.devices import DeviceView, NodeView, ServingPod
-from fpga_operator.plan.service import ServiceDesired, ServiceObserved, plan_service
+from fpga_operator.plan.fleet import ServiceDesired, ServiceObserved
+from fpga_operator.plan.service import plan_service
 from fpga_operator.plan.serving import ImageSeen
 from fpga_operator.plan.types import Fault, Manifest, Plan
 from fpga_operator.plan.upstream import Upstream
@@ -369,12 +370,32 @@ def test_scoring_uri(expose: dict[str, Any], number: int | None, expected: str |
 
 
 def test_the_address_that_was_given_out_is_kept() -> None:
-    service = {"spec": {"ports": [{"name": "grpc", "nodePort": 31000}]}}
+    service = {"spec": {"ports": [{"name": "grpc", "nodePort": 31999}]}}  # a hand changed it just now
     before = AccelServiceStatus(scoring_uri="192.0.2.2:31000")
     wanted = spec(expose={"type": "NodePort"})
     assert plan(wanted, service=service, status=before).status["scoringUri"] == "192.0.2.2:31000"
     gone = plan(wanted, service=service, status=before, nodes=NODES[:1]).status["scoringUri"]
     assert gone == "192.0.2.1:31000"
+
+
+GIVEN_OUT = {
+    # name: (scoringUri before, reason of Stalled, the Service is there) -> node port asked for
+    "a hand deleted the Service": ("192.0.2.1:31000", "", False, 31000),
+    "somebody has taken the port since": ("192.0.2.1:31000", "ChildRejected", False, None),
+    "it was inside the cluster until now": ("digits.demo.svc:8500", "", False, None),
+    "the Service is there and keeps its port": ("192.0.2.1:31000", "", True, 31000),
+}
+
+
+@pytest.mark.parametrize(("before", "stalled", "there", "expected"), GIVEN_OUT.values(), ids=GIVEN_OUT)
+def test_a_node_port_is_asked_for_again(before: str, stalled: str, there: bool, expected: int | None) -> None:
+    conditions = (condition("Stalled", "True", stalled),) if stalled else ()
+    result = plan(
+        spec(expose={"type": "NodePort"}),
+        status=AccelServiceStatus(scoring_uri=before, conditions=conditions),
+        service={"spec": {"ports": [{"name": "grpc", "nodePort": 31000}]}} if there else None,
+    )
+    assert child(result, "Service")["spec"]["ports"][0].get("nodePort") == expected
 
 
 def test_an_image_by_digest() -> None:

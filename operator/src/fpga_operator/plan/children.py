@@ -168,7 +168,7 @@ def deployment(owner: Owner, spec: AccelServiceSpec, pod: Manifest, strategy: St
 
 
 def service(owner: Owner, spec: AccelServiceSpec, given_out: int | None) -> Manifest:
-    """Return the Service. `given_out` is the node port that clients know, where the Service itself is gone."""
+    """Return the Service. `given_out` is the node port that clients know, if there is one yet."""
     kind = (
         spec.expose.type
         if spec.expose is not None and spec.expose.type is not None

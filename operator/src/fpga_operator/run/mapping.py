@@ -49,12 +49,6 @@ def _child(_: Store, body: Manifest) -> Iterable[Key]:
             yield Key(_LABELS[label], body["metadata"].get("namespace", ""), value)
 
 
-def _pod(store: Store, body: Manifest) -> Iterable[Key]:
-    yield from _child(store, body)
-    if SERVICE_LABEL in (body["metadata"].get("labels") or {}):
-        yield from _unhealthy_services(store)  # a device was taken or given back
-
-
 def _unhealthy_services(store: Store) -> Iterable[Key]:
     for service in store.all("AccelService"):
         if (service.get("status") or {}).get("state") != "Healthy":
@@ -78,7 +72,7 @@ MAPPING: dict[str, Callable[[Store, Manifest], Iterable[Key]]] = {
     "AccelImage": _image,
     "AccelService": _own,
     "Job": _child,
-    "Pod": _pod,
+    "Pod": _child,
     "Deployment": _child,
     "Service": _child,
     "ServiceAccount": _child,

@@ -14,10 +14,10 @@ from fpga_operator.api import (
 )
 from fpga_operator.api.base import StatusBase
 from fpga_operator.plan.devices import NodeView, ServingPod, devices_of
+from fpga_operator.plan.fleet import ServiceObserved
 from fpga_operator.plan.image import ImageObserved, ModelSeen
 from fpga_operator.plan.jobflow import Jobs
 from fpga_operator.plan.model import ModelObserved
-from fpga_operator.plan.service import ServiceObserved
 from fpga_operator.plan.serving import ImageSeen
 from fpga_operator.plan.types import IMAGE_LABEL, MODEL_LABEL, SERVICE_LABEL, Fault, Manifest, Owner
 from fpga_operator.run.store import Key, Store

@@ -12,9 +12,10 @@ from fpga_operator.api.base import StatusBase
 from fpga_operator.config import Config
 from fpga_operator.errors import Retry, Terminal
 from fpga_operator.plan.conditions import Conditions, Situation, changes
+from fpga_operator.plan.fleet import ServiceDesired
 from fpga_operator.plan.image import ImageDesired, plan_image
 from fpga_operator.plan.model import ModelDesired, plan_model
-from fpga_operator.plan.service import ServiceDesired, plan_service
+from fpga_operator.plan.service import plan_service
 from fpga_operator.plan.types import Fault, Manifest, Owner, Plan
 from fpga_operator.run.executor import Executor, fault_of
 from fpga_operator.run.observe import observe_image, observe_model, observe_service, read_status

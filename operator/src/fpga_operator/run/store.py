@@ -4,15 +4,20 @@ A reconcile right after a write would otherwise look at the world before it; ver
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from fpga_operator.api.base import GROUP
 from fpga_operator.plan.jobview import finished
 from fpga_operator.plan.types import Manifest
 from fpga_operator.run.drift import foreign_fields
 
 TOMBSTONES = 4096
+H = TypeVar("H", bound=Hashable)
+
+
+Mark = tuple[str, str, str, str]  # kind, namespace, label, value
 
 
 class Key(NamedTuple):
@@ -53,6 +58,14 @@ def owner_uids(body: Manifest) -> Iterator[str]:
         yield reference["uid"]
 
 
+def marks(body: Manifest) -> Iterator[Mark]:
+    """Yield our own labels of an object; others are not looked up."""
+    meta = body["metadata"]
+    for label, value in (meta.get("labels") or {}).items():
+        if label.startswith(f"{GROUP}/"):
+            yield body["kind"], meta.get("namespace", ""), label, value
+
+
 def key_of(body: Manifest) -> Key:
     """Return an object's key."""
     return Key(body["kind"], body["metadata"].get("namespace", ""), body["metadata"]["name"])
@@ -64,6 +77,7 @@ class Store:
     def __init__(self) -> None:
         self._kinds: dict[str, dict[tuple[str, str], Record]] = {}
         self._owned: dict[str, set[Key]] = {}
+        self._labelled: dict[Mark, set[Key]] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()  # uids: a late event must not bring one back
 
     def put(self, body: Manifest) -> bool:
@@ -82,6 +96,8 @@ class Store:
         kind[key.namespace, key.name] = record
         for owner in owner_uids(body):
             self._owned.setdefault(owner, set()).add(key)
+        for mark in marks(body):
+            self._labelled.setdefault(mark, set()).add(key)
         return True
 
     def remove(self, key: Key, uid: str) -> bool:
@@ -98,9 +114,9 @@ class Store:
 
     def _disown(self, key: Key, record: Record) -> None:
         for owner in owner_uids(record.body):
-            self._owned.get(owner, set()).discard(key)
-            if not self._owned.get(owner):
-                self._owned.pop(owner, None)
+            _discard(self._owned, owner, key)
+        for mark in marks(record.body):
+            _discard(self._labelled, mark, key)
 
     def get(self, key: Key) -> Record | None:
         """Return an object, or None."""
@@ -136,12 +152,9 @@ class Store:
         return [body for key in keys if (body := self.body(key)) is not None]
 
     def labelled(self, kind: str, namespace: str, label: str, value: str) -> list[Manifest]:
-        """Return the objects of a kind that carry a label."""
-        return [
-            body
-            for body in self.all(kind, namespace)
-            if (body["metadata"].get("labels") or {}).get(label) == value
-        ]
+        """Return the objects of a kind that carry a label of ours, by name."""
+        keys = sorted(self._labelled.get((kind, namespace, label, value), ()))
+        return [body for key in keys if (body := self.body(key)) is not None]
 
     def running_jobs(self) -> list[Manifest]:
         """Return the Jobs of ours that have not ended."""
@@ -152,3 +165,11 @@ class Store:
     def count(self, kind: str) -> int:
         """Return how many objects of a kind are known."""
         return len(self._kinds.get(kind, {}))
+
+
+def _discard(index: dict[H, set[Key]], entry: H, key: Key) -> None:
+    """Take a key out of an index, and the entry with its last key."""
+    keys = index.get(entry, set())
+    keys.discard(key)
+    if not keys:
+        index.pop(entry, None)

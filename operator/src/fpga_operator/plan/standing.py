@@ -1,0 +1,159 @@
+"""Which row of the status contract a service is in, and the sentences that go with it."""
+
+from datetime import datetime
+
+from fpga_operator.api.accelservice import Placement
+from fpga_operator.config import Config
+from fpga_operator.plan.conditions import Situation
+from fpga_operator.plan.devices import eligible, holders_story
+from fpga_operator.plan.fleet import Fleet, ServiceDesired, ServiceObserved
+from fpga_operator.plan.pods import PodView
+from fpga_operator.plan.rollout import STUCK_SECONDS
+from fpga_operator.plan.serving import Choice
+from fpga_operator.plan.upstream import Verdict
+
+DEFAULT_DEADLINE_SECONDS = 600
+VOLUME_SECONDS = 10.0  # mounting takes a moment; beyond it, something is missing
+
+
+class Standing:
+    """One look at one service at one moment: everything that the parts of its plan have in common."""
+
+    def __init__(
+        self,
+        desired: ServiceDesired,
+        observed: ServiceObserved,
+        config: Config,
+        now: datetime,
+        fleet: Fleet,
+        choice: Choice,
+    ) -> None:
+        self.owner, self.spec = desired.owner, desired.spec
+        self.observed, self.previous = observed, observed.status
+        self.config, self.now = config, now
+        self.fleet, self.choice = fleet, choice
+        self.nodes = eligible(observed.nodes, self.spec.placement or Placement())
+
+    def deadline(self) -> float:
+        """Return the seconds in which a placed pod must become ready."""
+        rollout = self.spec.rollout
+        seconds = rollout.progress_deadline_seconds if rollout is not None else None
+        return float(seconds or DEFAULT_DEADLINE_SECONDS)
+
+    def age(self, since: datetime | None) -> float:
+        """Return the seconds since then; none for a time that is not known."""
+        return (self.now - since).total_seconds() if since is not None else 0.0
+
+    def late(self) -> tuple[PodView, ...]:
+        """Pods that had a device for longer than the deadline and are not ready."""
+        return tuple(p for p in self.fleet.new if not p.ready and self.age(p.clock()) >= self.deadline())
+
+    def requeue_after(self) -> float | None:
+        """Return when the passing of time alone changes something, seconds from now."""
+        waits = [5.0 if self.observed.fault is not None else None]
+        for pod in self.fleet.new:
+            if not pod.ready and pod.clock() is not None:
+                waits += [self.deadline() - self.age(pod.clock()), self._left(pod.placed_at, VOLUME_SECONDS)]
+            if not pod.scheduled:
+                waits.append(self._left(pod.unplaced_at, STUCK_SECONDS))
+        ahead = [wait for wait in waits if wait is not None and wait > 0]
+        return max(0.5, min(ahead)) if ahead else None
+
+    def _left(self, since: datetime | None, limit: float) -> float | None:
+        return limit - self.age(since) if since is not None else None
+
+    def was_out(self) -> bool:
+        """Tell whether this very spec and revision had been fully out before."""
+        before = self.previous.condition("RolledOut")
+        good = self.previous.last_good
+        return (
+            before is not None
+            and before.status == "True"
+            and before.observed_generation == self.owner.generation
+            and good is not None
+            and good.revision == self.fleet.revision
+        )
+
+    def judge(self) -> Verdict:
+        """Return the row of the table, by precedence."""
+        if self.owner.deleting:
+            return Verdict(Situation.WORKING, "Deleting", "the service is being deleted")
+        if self.observed.fault is not None:
+            return Verdict(Situation.FAILED, self.observed.fault.reason, self.observed.fault.message)
+        if self.choice.verdict is not None:
+            return self.choice.verdict
+        if self.fleet.wanted == 0:
+            if self.fleet.pods or not self.fleet.in_sync:
+                return Verdict(
+                    Situation.WORKING, "Suspending", f"{len(self.fleet.pods)} pods are still stopping"
+                )
+            return Verdict(Situation.SUSPENDED, "Suspended", "no replica is wanted; no FPGA is held")
+        if self.fleet.complete:
+            return Verdict(
+                Situation.SERVING, "Serving", f"{self.fleet.wanted} of {self.fleet.wanted} replicas serve"
+            )
+        return self._incomplete()
+
+    def _incomplete(self) -> Verdict:
+        fleet, late = self.fleet, self.late()
+        figures = f"{len(fleet.new_ready)} of {fleet.wanted} replicas serve"
+        if late and not (self.was_out() and fleet.ready):
+            return Verdict(
+                Situation.FAILED,
+                "ProgressDeadlineExceeded",
+                f"{late[0].name} was not ready within {self.deadline():.0f} s"
+                + (f": {late[0].trouble}" if late[0].trouble else "")
+                + f"; see kubectl logs {late[0].name}, then correct spec.imageRef or raise "
+                "spec.rollout.progressDeadlineSeconds",
+            )
+        unready = [pod for pod in fleet.new if not pod.ready]
+        if fleet.in_sync and unready and len(fleet.unplaced) == len(unready) and not fleet.old:
+            reason, why = self.unplaced_story()
+            situation = Situation.DEGRADED if fleet.ready else Situation.UNSCHEDULABLE
+            return Verdict(situation, reason, f"{figures}; {why}")
+        trouble = self._trouble()
+        if self.was_out() and fleet.ready:
+            return Verdict(Situation.DEGRADED, "ReplicasNotReady", figures + trouble)
+        reason = "ReplicasNotReady" if self.was_out() else "RollingOut"
+        old = f", {len(fleet.old)} of an earlier revision" if fleet.old else ""
+        return Verdict(Situation.WORKING, reason, figures + old + trouble)
+
+    def _trouble(self) -> str:
+        if self.fleet.unplaced:
+            return f"; {self.unplaced_story()[1]}"
+        if told := self.missing_volume():
+            return f"; {told}"
+        return next((f"; {p.name}: {p.trouble}" for p in self.fleet.new if not p.ready and p.trouble), "")
+
+    def lacks_device(self) -> bool:
+        """Tell whether the scheduler names the FPGA as what is missing."""
+        return any(self.config.resource_name in pod.unplaced_why for pod in self.fleet.unplaced)
+
+    def unplaced_story(self) -> tuple[str, str]:
+        """Return reason and sentence about the pods that the scheduler finds no node for."""
+        count = len(self.fleet.unplaced)
+        if self.lacks_device():
+            story = holders_story(
+                self.observed.devices, self.observed.serving_pods, self.owner.namespace, self.nodes
+            )
+            noun = "replica waits" if count == 1 else "replicas wait"
+            return "WaitingForDevice", f"{count} {noun} for an FPGA: {story}"
+        return "Unschedulable", f"{count} replicas cannot be placed: {self.fleet.unplaced[0].unplaced_why}"
+
+    def missing_volume(self) -> str:
+        """Say what a pod that has a node but no volumes lacks; Secrets cannot be read, so name the candidates."""
+        for pod in self.fleet.new:
+            if pod.scheduled and pod.sandboxed is False and self.age(pod.placed_at) >= VOLUME_SECONDS:
+                secret = self.spec.tls.secret_ref.name if self.spec.tls is not None else None
+                if secret is None:
+                    return f"{pod.name} waits for its volumes"
+                return (
+                    f"{pod.name} waits for its volumes: if Secret {secret} does not exist, create it with "
+                    f"kubectl create secret tls {secret} --cert=CHAIN.pem --key=KEY.pem -n {self.owner.namespace}"
+                )
+        return ""
+
+    def available(self) -> tuple[bool, str]:
+        """Tell whether any replica serves, of whatever revision."""
+        count = len(self.fleet.ready)
+        return (True, f"{count} replicas serve") if count else (False, "no replica serves")
