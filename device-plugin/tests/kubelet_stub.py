@@ -17,7 +17,7 @@ from fpga_device_plugin.plugin import rpc
 from fpga_device_plugin.protos import deviceplugin_pb2 as pb
 from fpga_device_plugin.protos import podresources_pb2 as podresources
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Kubelet:

@@ -17,7 +17,7 @@ from npu.device.jsonlines import ControlError
 
 NODE = "node-a"
 RESOURCE = "fpga.intel.com/arria10"
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass

@@ -21,7 +21,7 @@ from npu.device.wire import Kind, Packet
 from npu.program import Program
 from numpy.typing import NDArray
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class DeviceProcess:
@@ -49,7 +49,9 @@ class DeviceProcess:
         self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
         listens = threading.Event()
         threading.Thread(target=_follow, args=(self.process.stderr, self._log, listens), daemon=True).start()
-        assert listens.wait(PATIENCE), "the device does not come up"
+        if not listens.wait(PATIENCE):
+            self.kill()
+            raise AssertionError(f"the device does not come up: {self._log}")
 
     def kill(self) -> None:
         self.process.kill()
