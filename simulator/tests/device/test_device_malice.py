@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from device_process import DeviceProcess, RawClient, compiled, picture
 from npu import oracle
-from npu.device import wire
+from npu.device import messages, wire
 from npu.device.client import DeviceClient, ProgramRejected
 from npu.device.wire import Code, Kind, Packet
 from npu.program import Program
@@ -30,22 +30,22 @@ def serves(process: DeviceProcess, program: Program) -> None:
     client.close()
 
 
-def loaded(raw: RawClient, program: Program) -> tuple[int, wire.Loaded, list[int]]:
+def loaded(raw: RawClient, program: Program) -> tuple[int, messages.Loaded, list[int]]:
     """Load a program by hand; return the epoch, the layout of slots and their descriptors."""
     epoch = raw.hello()
     data = program.to_bytes()
-    raw.send(Kind.ALLOCATE, wire.Allocate(len(data)).pack(), epoch=epoch)
+    raw.send(Kind.ALLOCATE, messages.Allocate(len(data)).pack(), epoch=epoch)
     _, (fd,) = raw.receive()
     os.pwrite(fd, data, 0)
     os.close(fd)
     import hashlib
 
-    raw.send(Kind.LOAD, wire.Load(hashlib.sha256(data).digest()).pack(), epoch=epoch)
+    raw.send(Kind.LOAD, messages.Load(hashlib.sha256(data).digest()).pack(), epoch=epoch)
     while True:
         packet, fds = raw.receive()
         assert packet is not None
         if packet.kind is Kind.LOADED:
-            return epoch, wire.Loaded.unpack(packet.body), fds
+            return epoch, messages.Loaded.unpack(packet.body), fds
         assert packet.kind is Kind.PROGRESS, packet
 
 
@@ -59,7 +59,7 @@ ENDS = {
     "another version": HEADER[:4] + struct.pack("<H", 7) + HEADER[6:],
     "unknown kind": HEADER[:6] + struct.pack("<H", 77) + HEADER[8:],
     "a reply as request": wire.encode(Packet(Kind.RESULT)),
-    "work before HELLO": wire.encode(Packet(Kind.EXECUTE, body=wire.Execute(4, 768).pack())),
+    "work before HELLO": wire.encode(Packet(Kind.EXECUTE, body=messages.Execute(4, 768).pack())),
     "HELLO with a body": wire.encode(Packet(Kind.HELLO, body=b"please")),
     "length that lies": HEADER[:28] + struct.pack("<I", 1 << 30),
 }
@@ -101,7 +101,7 @@ def test_sizes_beyond_all_bounds(shared: DeviceProcess, program: Program) -> Non
     with shared.raw() as raw:
         epoch = raw.hello()
         for size in (0, 2**64 - 1, 2**40, (256 << 20) + 1):
-            raw.send(Kind.ALLOCATE, wire.Allocate(size).pack(), epoch=epoch)
+            raw.send(Kind.ALLOCATE, messages.Allocate(size).pack(), epoch=epoch)
             reply, fds = raw.receive()
             assert reply is not None
             assert (reply.kind, reply.code, fds) == (Kind.FAIL, Code.TOO_LARGE, [])
@@ -112,18 +112,18 @@ def test_execute_is_checked_in_every_field(shared: DeviceProcess, program: Progr
     with shared.raw() as raw:
         epoch, _, fds = loaded(raw, program)
         cases = {
-            "slot": (wire.Execute(4, 768), 9, Code.BAD_PACKET),
-            "item": (wire.Execute(8, 768), 0, Code.HEX),
-            "size": (wire.Execute(4, 767), 0, Code.HEX),
-            "size of the other item": (wire.Execute(2, 768), 0, Code.HEX),
-            "far outside": (wire.Execute(4, 2**32 - 1), 0, Code.HEX),
+            "slot": (messages.Execute(4, 768), 9, Code.BAD_PACKET),
+            "item": (messages.Execute(8, 768), 0, Code.HEX),
+            "size": (messages.Execute(4, 767), 0, Code.HEX),
+            "size of the other item": (messages.Execute(2, 768), 0, Code.HEX),
+            "far outside": (messages.Execute(4, 2**32 - 1), 0, Code.HEX),
         }
         for name, (body, slot, code) in cases.items():
             raw.send(Kind.EXECUTE, body.pack(), epoch=epoch, slot=slot)
             reply, _ = raw.receive()
             assert reply is not None
             assert (reply.kind, reply.code) == (Kind.FAIL, code), name
-        raw.send(Kind.EXECUTE, wire.Execute(4, 768).pack(), epoch=epoch)
+        raw.send(Kind.EXECUTE, messages.Execute(4, 768).pack(), epoch=epoch)
         reply, _ = raw.receive()
         assert reply is not None
         assert reply.kind is Kind.RESULT
@@ -142,9 +142,9 @@ def test_slots_are_sealed_and_changes_come_too_late(device: Start, slow_program:
                 os.ftruncate(fd, 0)
         x = picture(slow_program)
         os.pwrite(fds[0], x.tobytes(), 0)
-        raw.send(Kind.EXECUTE, wire.Execute(4, x.nbytes).pack(), epoch=epoch)
+        raw.send(Kind.EXECUTE, messages.Execute(4, x.nbytes).pack(), epoch=epoch)
         # The second is refused because the slot is in use: so the first has been read, its input copied.
-        raw.send(Kind.EXECUTE, wire.Execute(4, x.nbytes).pack(), epoch=epoch, request=2)
+        raw.send(Kind.EXECUTE, messages.Execute(4, x.nbytes).pack(), epoch=epoch, request=2)
         refused, _ = raw.receive()
         assert refused is not None
         assert refused.code is Code.SLOT_IN_USE
@@ -153,7 +153,7 @@ def test_slots_are_sealed_and_changes_come_too_late(device: Start, slow_program:
         reply, _ = raw.receive()
         assert reply is not None
         assert reply.kind is Kind.RESULT
-        size = wire.Result.unpack(reply.body).size
+        size = messages.Result.unpack(reply.body).size
         output = np.frombuffer(os.pread(fds[0], size, layout.output_offset), np.float32)
         np.testing.assert_array_equal(output.reshape(slow_program.output_shape), oracle.run(slow_program, x))
         for fd in fds:
@@ -163,14 +163,14 @@ def test_slots_are_sealed_and_changes_come_too_late(device: Start, slow_program:
 def test_a_program_swapped_after_the_announcement_is_refused(shared: DeviceProcess, program: Program) -> None:
     with shared.raw() as raw:
         epoch = raw.hello()
-        raw.send(Kind.ALLOCATE, wire.Allocate(100).pack(), epoch=epoch)
+        raw.send(Kind.ALLOCATE, messages.Allocate(100).pack(), epoch=epoch)
         _, (fd,) = raw.receive()
         os.close(fd)
-        raw.send(Kind.LOAD, wire.Load(bytes(32)).pack(), epoch=epoch)
+        raw.send(Kind.LOAD, messages.Load(bytes(32)).pack(), epoch=epoch)
         reply, _ = raw.receive()
         assert reply is not None
         assert reply.code is Code.PROGRAM_REJECTED
-        raw.send(Kind.LOAD, wire.Load(bytes(32)).pack(), epoch=epoch)
+        raw.send(Kind.LOAD, messages.Load(bytes(32)).pack(), epoch=epoch)
         reply, _ = raw.receive()
         assert reply is not None
         assert (reply.code, reply.kind) == (Code.BAD_PACKET, Kind.FAIL)
@@ -180,7 +180,7 @@ def test_a_program_swapped_after_the_announcement_is_refused(shared: DeviceProce
 def test_another_epoch_ends_the_session(shared: DeviceProcess, program: Program) -> None:
     with shared.raw() as raw:
         epoch = raw.hello()
-        raw.send(Kind.ALLOCATE, wire.Allocate(100).pack(), epoch=epoch - 1)
+        raw.send(Kind.ALLOCATE, messages.Allocate(100).pack(), epoch=epoch - 1)
         reply, _ = raw.receive()
         assert reply is not None
         assert reply.code is Code.STALE_EPOCH

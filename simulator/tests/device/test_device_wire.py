@@ -5,7 +5,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from npu.device import wire
+from npu.device import messages, wire
 from npu.device.errors import Progress
 from npu.device.states import State
 from npu.device.wire import Code, Kind, Packet, WireError
@@ -56,17 +56,17 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 
 BODIES = {
-    "welcome": wire.Welcome(State.GOLDEN, 2, 1 << 28, "fpga0", "bw-cnn-a10"),
-    "allocate": wire.Allocate(123456789),
-    "load": wire.Load(bytes(range(32))),
-    "loaded": wire.Loaded("sha256:" + "a" * 64, (224, 224, 3), (7, 7, 2048), 602112, 1003520),
-    "execute": wire.Execute(4, 602112),
-    "result": wire.Result(1_800_000, 300_000_000, 401408),
+    "welcome": messages.Welcome(State.GOLDEN, 2, 1 << 28, "fpga0", "bw-cnn-a10"),
+    "allocate": messages.Allocate(123456789),
+    "load": messages.Load(bytes(range(32))),
+    "loaded": messages.Loaded("sha256:" + "a" * 64, (224, 224, 3), (7, 7, 2048), 602112, 1003520),
+    "execute": messages.Execute(4, 602112),
+    "result": messages.Result(1_800_000, 300_000_000, 401408),
 }
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_bodies(body: wire.Welcome) -> None:
+def test_bodies(body: messages.Welcome) -> None:
     packed = body.pack()
     assert type(body).unpack(packed) == body
     for wrong in (packed[:-1], packed + b"\0", b""):
@@ -76,7 +76,7 @@ def test_bodies(body: wire.Welcome) -> None:
 
 def test_progress() -> None:
     progress = Progress(State.FLASHING, 40, 1.2)
-    assert wire.unpack_progress(wire.pack_progress(progress)) == progress
+    assert messages.unpack_progress(messages.pack_progress(progress)) == progress
     assert str(progress) == "flashing, 40 % done, about 1.2 s left"
     with pytest.raises(WireError, match="unknown state 77"):
-        wire.unpack_progress(struct.pack("<HHI", 77, 0, 0))
+        messages.unpack_progress(struct.pack("<HHI", 77, 0, 0))

@@ -9,9 +9,10 @@ import resource
 import signal
 from pathlib import Path
 
-from npu.device import control, jsonlines, sessions
+from npu.device import control, jsonlines
 from npu.device.card import Card
 from npu.device.emulator import Device, Settings
+from npu.device.port import Port
 
 PR_SET_PDEATHSIG = 1
 
@@ -57,7 +58,7 @@ async def _run(card: Card, settings: Settings, socket: Path, control_socket: Pat
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     device = Device(card, settings)
-    port = sessions.Port(device, socket)
+    port = Port(device, socket)
     serving = asyncio.create_task(port.serve())
     await jsonlines.serve(control_socket, control.handler(device))
     logging.getLogger(__name__).info("%s is %s", card.id, card.state)

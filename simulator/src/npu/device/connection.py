@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from npu.device import memory, wire
+from npu.device import memory, messages, wire
 from npu.device.errors import DeviceError, DeviceFaulted, DeviceUnavailable, ProgramRejected, Progress
 from npu.device.wire import Code, Kind, Packet, WireError
 from npu.errors import TensorError
@@ -68,12 +68,12 @@ class Connection:
         self._request = 0
         self._epoch = 0
         self._slots: list[memory.Region] = []
-        self._program: wire.Loaded | None = None
+        self._program: messages.Loaded | None = None
         self._socket = _connect(path, deadline)
         try:
             reply, _ = self._ask(Kind.HELLO, Kind.WELCOME, deadline)
             self._epoch = reply.epoch
-            self.welcome = wire.Welcome.unpack(reply.body)
+            self.welcome = messages.Welcome.unpack(reply.body)
         except WireError as error:
             self.close()
             raise DeviceUnavailable(f"the device speaks another protocol: {error}") from error
@@ -85,12 +85,12 @@ class Connection:
         """Put a program on the device; `on_progress` hears of flashing and loading several times a second."""
         if len(program) > self.welcome.max_program:
             raise ProgramRejected(f"{len(program)} bytes; the device takes {self.welcome.max_program}")
-        _, fds = self._ask(Kind.ALLOCATE, Kind.BUFFER, deadline, wire.Allocate(len(program)).pack())
+        _, fds = self._ask(Kind.ALLOCATE, Kind.BUFFER, deadline, messages.Allocate(len(program)).pack())
         with _adopt(fds, 1, len(program))[0] as buffer:
             buffer.write(0, program)
-        body = wire.Load(hashlib.sha256(program).digest()).pack()
+        body = messages.Load(hashlib.sha256(program).digest()).pack()
         reply, fds = self._ask(Kind.LOAD, Kind.LOADED, deadline, body, on_progress=on_progress)
-        loaded = wire.Loaded.unpack(reply.body)
+        loaded = messages.Loaded.unpack(reply.body)
         self._free()
         self._slots = _adopt(fds, self.welcome.slots, loaded.slot_bytes)
         self._program = loaded
@@ -109,9 +109,9 @@ class Connection:
             raise TensorError(f"the input is {x.shape}; the program takes {program.input_shape}")
         data = x.astype(x.dtype.newbyteorder("<"), copy=False).tobytes()
         slot.write(0, data)
-        body = wire.Execute(x.dtype.itemsize, len(data)).pack()
+        body = messages.Execute(x.dtype.itemsize, len(data)).pack()
         reply, _ = self._ask(Kind.EXECUTE, Kind.RESULT, deadline, body, slot=number)
-        result = wire.Result.unpack(reply.body)
+        result = messages.Result.unpack(reply.body)
         height, width, channels = program.output_shape
         if reply.slot != number or result.size != height * width * channels * 4:
             raise DeviceUnavailable("the device answered for another request")
@@ -161,7 +161,7 @@ class Connection:
                     _close(fds)
                     raise DeviceUnavailable("the device answered for another request")
                 if reply.kind is Kind.PROGRESS and on_progress is not None:
-                    progress = wire.unpack_progress(reply.body)
+                    progress = messages.unpack_progress(reply.body)
                     on_progress(progress)
                 elif reply.kind is expected:
                     return reply, fds

@@ -1,4 +1,4 @@
-"""The device's side of device.sock: one owner at a time, and nothing that a client sends can do more than end
+"""The device's side of device.sock: one owner, and nothing that a client sends can do more than end
 its session.
 
 Every packet is checked before it is believed, everything a client can make the device hold is bounded, and
@@ -10,14 +10,12 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import socket
 import struct
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npu.device import engine, memory, wire
+from npu.device import engine, memory, messages, wire
 from npu.device.emulator import Device, Refused
 from npu.device.wire import Code, Kind, Packet, WireError
 
@@ -25,11 +23,10 @@ if TYPE_CHECKING:
     import numpy as np  # for annotations: a card is on the bus before numpy is loaded
     from numpy.typing import NDArray
 
-__all__ = ["MAX_PROGRAM", "Port"]
+__all__ = ["HELLO_SECONDS", "MAX_PROGRAM", "Ownership", "Session"]
 
 log = logging.getLogger(__name__)
 MAX_PROGRAM = 256 << 20  # bytes; the largest network known compiles to 60 MB
-MAX_CONNECTIONS = 16  # at once, the owner included
 HELLO_SECONDS = 5.0  # to say HELLO in
 PROGRESS_SECONDS = 0.2
 SLOTS = 2
@@ -37,54 +34,19 @@ PAGE = 4096
 ITEMS: dict[int, str] = {4: "<f4", 2: "<f2"}
 
 
-class Port:
-    """Listens on device.sock and knows who owns the device."""
+class Ownership:
+    """Who owns the device: one session or none."""
 
-    def __init__(self, device: Device, path: Path) -> None:
-        self.device = device
-        self.owner: Session | None = None
-        self._sessions: set[asyncio.Task[None]] = set()
-        device.on_end = self._end_owner
-        path.unlink(missing_ok=True)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.setblocking(False)
-        before = os.umask(
-            0o111
-        )  # 0666: whoever reaches the directory may connect, and only the allocated pod does
-        try:
-            self._socket.bind(str(path))
-        finally:
-            os.umask(before)
-        self._socket.listen(MAX_CONNECTIONS)
-
-    async def serve(self) -> None:
-        """Accept for ever."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(self._socket)
-            except OSError as error:  # out of file descriptors, or the client is gone already
-                log.warning("cannot accept: %s", error)
-                await asyncio.sleep(HELLO_SECONDS / 10)
-                continue
-            if len(self._sessions) >= MAX_CONNECTIONS:
-                connection.close()
-                continue
-            task = loop.create_task(Session(self, connection).run())
-            self._sessions.add(task)
-            task.add_done_callback(self._sessions.discard)
-
-    def _end_owner(self, code: Code, message: str) -> None:
-        if self.owner is not None:
-            self.owner.interrupt(code, message)
+    def __init__(self) -> None:
+        self.session: Session | None = None
 
 
 class Session:
     """One connection; after HELLO, and if nobody else has it, the owner of the device."""
 
-    def __init__(self, port: Port, connection: socket.socket) -> None:
-        self._port = port
-        self._device = port.device
+    def __init__(self, device: Device, ownership: Ownership, connection: socket.socket) -> None:
+        self._device = device
+        self._ownership = ownership
         self._socket = connection
         self._socket.setblocking(False)
         self._epoch = 0
@@ -101,7 +63,7 @@ class Session:
         loop = asyncio.get_running_loop()
         try:
             while self._open:
-                patience = None if self._port.owner is self else HELLO_SECONDS
+                patience = None if self._ownership.session is self else HELLO_SECONDS
                 async with asyncio.timeout(patience):
                     data = await loop.sock_recv(self._socket, wire.MAX_PACKET + 1)
                 if not data:
@@ -137,7 +99,7 @@ class Session:
         if packet.kind is Kind.HELLO:
             self._hello(packet)
             return
-        if self._port.owner is not self:
+        if self._ownership.session is not self:
             raise WireError(Code.BAD_PACKET, f"{packet.kind.name} before HELLO")
         if packet.epoch != self._epoch:
             raise WireError(Code.STALE_EPOCH, f"epoch {packet.epoch} is not this session's")
@@ -157,19 +119,19 @@ class Session:
     def _hello(self, packet: Packet) -> None:
         if packet.body:
             raise WireError(Code.BAD_PACKET, "HELLO has no body")
-        if self._port.owner is self:
+        if self._ownership.session is self:
             raise WireError(Code.BAD_PACKET, "HELLO was said already")
-        if self._port.owner is not None:
+        if self._ownership.session is not None:
             raise WireError(Code.NEEDS_EXCLUSIVE_HANDLE, "another client owns the device; one at a time")
         card = self._device.card
-        self._port.owner = self
+        self._ownership.session = self
         self._epoch = card.own(True)
         log.info("owned by %s", self._peer())
-        welcome = wire.Welcome(card.state, SLOTS, MAX_PROGRAM, card.id, card.sku)
+        welcome = messages.Welcome(card.state, SLOTS, MAX_PROGRAM, card.id, card.sku)
         self._send(Packet(Kind.WELCOME, packet.request, self._epoch, body=welcome.pack()))
 
     def _allocate(self, packet: Packet) -> None:
-        size = wire.Allocate.unpack(packet.body).size
+        size = messages.Allocate.unpack(packet.body).size
         if not 0 < size <= MAX_PROGRAM:
             raise Refused(Code.TOO_LARGE, f"a program has 1 to {MAX_PROGRAM} bytes, not {size}")
         if self._buffer is not None:
@@ -178,7 +140,7 @@ class Session:
         self._send(Packet(Kind.BUFFER, packet.request, self._epoch), [self._buffer.fd])
 
     def _load(self, packet: Packet) -> None:
-        wanted = wire.Load.unpack(packet.body).sha256
+        wanted = messages.Load.unpack(packet.body).sha256
         if self._buffer is None:
             raise Refused(Code.BAD_PACKET, "LOAD without a buffer; send ALLOCATE first")
         if self._loading or self._working:
@@ -207,21 +169,21 @@ class Session:
         self._free_slots()
         self._slots = [memory.make(f"npu-slot{index}", size) for index in range(SLOTS)]
         self._program = loaded
-        body = wire.Loaded(digest, loaded.input_shape, loaded.output_shape, offset, size).pack()
+        body = messages.Loaded(digest, loaded.input_shape, loaded.output_shape, offset, size).pack()
         self._send(
             Packet(Kind.LOADED, packet.request, self._epoch, body=body), [slot.fd for slot in self._slots]
         )
 
     async def _report(self, packet: Packet) -> None:
         while True:
-            body = wire.pack_progress(self._device.progress())
+            body = messages.pack_progress(self._device.progress())
             self._send(Packet(Kind.PROGRESS, packet.request, self._epoch, body=body))
             await asyncio.sleep(PROGRESS_SECONDS)
 
     def _execute(self, packet: Packet) -> None:
         import numpy as np  # loaded with the program; a card without one does not need it
 
-        asked = wire.Execute.unpack(packet.body)
+        asked = messages.Execute.unpack(packet.body)
         program = self._program
         if program is None or self._loading:
             raise Refused(Code.NO_PROGRAM, "no program is loaded in this session")
@@ -259,7 +221,7 @@ class Session:
         if len(output) != _bytes(program.output_shape):
             raise RuntimeError(f"the output has {len(output)} bytes, {program.output_shape} was promised")
         slot.write(slot.size - len(output), output)
-        result = wire.Result(
+        result = messages.Result(
             round(answer.simulated_seconds * 1e9), round(answer.wall_seconds * 1e9), len(output)
         )
         self._send(Packet(Kind.RESULT, packet.request, self._epoch, slot=packet.slot, body=result.pack()))
@@ -312,8 +274,8 @@ class Session:
         if self._buffer is not None:
             self._buffer.close()
         self._free_slots()
-        if self._port.owner is self:
-            self._port.owner = None
+        if self._ownership.session is self:
+            self._ownership.session = None
             self._device.card.own(False)
             log.info("free again")
 
