@@ -78,9 +78,13 @@ async def limited(server: Server) -> AsyncIterator[Cluster]:
 
 
 @pytest.fixture
-def kubelet(admin: Cluster) -> Kubelet:
-    """Writes what controllers and kubelets would."""
-    return Kubelet(admin)
+async def kubelet(admin: Cluster) -> AsyncIterator[Kubelet]:
+    """Writes what controllers and kubelets would; its nodes go with the test."""
+    found = Kubelet(admin)
+    yield found
+    for name in found.nodes:
+        for kind in ("FpgaNode", "Node"):
+            await admin.delete(kind, "", name, "")
 
 
 @pytest.fixture

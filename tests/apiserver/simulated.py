@@ -24,6 +24,7 @@ class Kubelet:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.nodes: list[str] = []
 
     async def _status(self, path: str, status: Object) -> Object:
         return await self.cluster._request(
@@ -153,6 +154,7 @@ class Kubelet:
 
     async def node(self, name: str, address: str, devices: int) -> None:
         """Create a ready Node and its FpgaNode."""
+        self.nodes.append(name)
         await self.cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
         # Admission taints every new node as not ready; the node controller takes that off again.
         await self.cluster._request(

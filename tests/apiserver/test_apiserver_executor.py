@@ -14,7 +14,11 @@ from fpga_operator.run.cluster import Cluster
 from fpga_operator.run.executor import Executor, Rejected
 from fpga_operator.run.keys import KeyDeriver
 from fpga_operator.run.metrics import Metrics
+from fpga_operator.run.queue import WorkQueue
+from fpga_operator.run.reconcile import Reconciler
+from fpga_operator.run.slots import JobSlots
 from fpga_operator.run.store import Key, Store
+from fpga_operator.run.workers import Engine
 from prometheus_client import CollectorRegistry
 from world import World
 
@@ -267,6 +271,21 @@ async def test_status_is_applied_on_its_subresource_alone(bench: Bench, world: W
     assert not await bench.executor.status(bench.owner, live["status"], Plan(status=second))
     managers = {entry["manager"]: entry.get("subresource") for entry in live["metadata"]["managedFields"]}
     assert managers == {"user": None, "fpga-operator-status": "status"}
+
+
+async def test_an_object_whose_deletion_went_unseen_is_forgotten(bench: Bench, limited: Cluster) -> None:
+    store, metrics = bench.store, Metrics(CollectorRegistry())
+    slots = JobSlots(store, 1)
+    queue: WorkQueue[Key] = WorkQueue()
+    reconciler = Reconciler(CONFIG, store, bench.executor, slots)
+    engine = Engine(CONFIG, limited, store, queue, reconciler, slots, metrics)
+    live = await bench.world.live("AccelService", "svc")
+    ghost = {**live, "metadata": {**live["metadata"], "name": "ghost", "uid": "ghost"}}
+    for body in (live, ghost):
+        store.put(body)
+    await engine.relist()
+    assert [key.name for key in store.keys("AccelService")] == ["svc"]
+    assert (await queue.take()).key.name == "ghost"
 
 
 DENIED = {

@@ -3,6 +3,7 @@
 import base64
 from typing import Any
 
+import aiohttp
 import pytest
 from chain import D1, D2, I1, I2, MODEL, build, convert, serving, the_job
 from simulated import Kubelet, ended, failed
@@ -341,6 +342,57 @@ async def test_events_tell_the_story_and_nothing_secret(
         assert value not in everything
         assert base64.b64decode(value).decode() not in everything
     assert "Traceback" not in operator.log.read_text()
+
+
+async def fetch(port: int, path: str) -> str:
+    """Return what the process serves on a port."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as answer:
+        assert answer.status == 200, await answer.text()
+        return await answer.text()
+
+
+async def test_health_and_metrics(world: World, operator: Operator) -> None:
+    await world.apply("AccelImage", "metered", {"modelRef": {"name": "none"}})
+    await world.until_reason("AccelImage", "metered", "WaitingForModel")
+    assert "keys wait" in await fetch(operator.health, "/healthz")
+    metrics = await fetch(operator.metrics, "/metrics")
+    for name in (
+        'controller_runtime_reconcile_total{controller="AccelImage",result="success"}',
+        "controller_runtime_reconcile_time_seconds_bucket",
+        "workqueue_depth",
+        'accel_writes_total{kind="AccelImage",verb="status"}',
+        'accel_objects{kind="Node"}',
+    ):
+        assert name in metrics
+
+
+async def test_a_node_port_that_was_given_out_stays(world: World, kubelet: Kubelet) -> None:
+    await kubelet.node("node-p", "192.0.2.11", devices=0)
+    await world.apply("AccelService", "port", {"imageRef": {"name": "none"}, "expose": {"type": "NodePort"}})
+
+    async def address() -> str | None:
+        uri: str | None = (await world.live("AccelService", "port"))["status"].get("scoringUri")
+        return uri
+
+    uri = await world.until("an address", address)
+    number = int(uri.rpartition(":")[2])
+
+    async def port() -> int | None:
+        found = await world.get("Service", "port")
+        given: int | None = found["spec"]["ports"][0]["nodePort"] if found else None
+        return given
+
+    await world.patch(
+        "Service", "port", [{"op": "replace", "path": "/spec/ports/0/nodePort", "value": 32599}]
+    )
+
+    async def back() -> bool:
+        return await port() == number
+
+    await world.until("the node port as it was, not as a hand set it", back)
+    await world.delete("Service", "port")
+    await world.until("the Service again, with its port", back)
+    assert await address() == uri
 
 
 async def test_deleting_says_so(world: World, kubelet: Kubelet) -> None:

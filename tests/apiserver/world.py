@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fpga_operator.run.cluster import RESOURCES, Cluster
-from servers import OPERATOR, Server
+from servers import OPERATOR, Server, free_port
 
 Object = dict[str, Any]
 PATIENCE_SECONDS = 30.0
@@ -111,13 +111,14 @@ class Operator:
         self.config = config
         self.log = server.folder / "operator.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.health, self.metrics = free_port(), free_port()
 
     def start(self) -> None:
         """Start it."""
         program = [sys.executable, "-m", "fpga_operator", "--config", str(self.config)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*program, "--health-port=0", "--metrics-port=0"],
+                [*program, f"--health-port={self.health}", f"--metrics-port={self.metrics}"],
                 env={**os.environ, "KUBECONFIG": str(self.server.kubeconfig(OPERATOR))},
                 stderr=log,
             )

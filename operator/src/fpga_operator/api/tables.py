@@ -30,7 +30,7 @@ def _rows(node: dict[str, Any], path: str) -> Iterator[str]:
     for name, child in node.get("properties", {}).items():
         here = f"{path}.{name}" if path else name
         mark = " (required)" if name in required else ""
-        text = " ".join(str(child.get("description", "")).split())
+        text = " ".join(str(child.get("description", "")).split()).replace("<", "&lt;")  # not HTML
         yield f"| `{here}`{mark} | {_type(child)} | {text} |"
         yield from _rows(child, here)
         if child.get("type") == "array":
