@@ -158,7 +158,10 @@ def failing_cases(cluster: Cluster, picture: str, port: int) -> dict[str, tuple[
         "no address": (["predict", "waiting", "-f", picture], "NoFreeDevice"),
         "no secret": (["predict", "demo", "-f", picture], '"demo-keys" not found'),
         "no picture": (["predict", "closed", "-f", picture + "x", "--input", "pixels"], "No such file"),
-        "no picture input": (["predict", "closed", "-f", picture], "pixels (float32). Name one with --input"),
+        "no picture input": (
+            ["predict", "closed", "-f", picture],
+            "takes arrays, not JPEG or PNG files; its inputs are pixels (float32)",
+        ),
         "no folder": (["push", picture, "oci:///sources/a:1"], "is not a folder"),
         "no registry": (
             ["push", str(Path(picture).parent), "oci:///sources/a:1"],

@@ -176,8 +176,8 @@ class PredictionClient:
             except grpc.RpcError as error:
                 trailing = [(item.key, item.value) for item in error.trailing_metadata() or ()]
                 wait = backoff(attempt, error.code(), trailing)
-                if wait is None:
-                    raise
+                if wait is None or "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
+                    raise  # a certificate does not become trusted by waiting
                 attempt += 1
                 time.sleep(wait)
                 continue

@@ -82,7 +82,10 @@ def connect(
     """Yield a client of an AccelService, through a port-forward if asked or if the address is inside the
     cluster.
     """
-    endpoint = endpoint_of(kubectl.get(SERVICE, name))
+    service = kubectl.get(SERVICE, name)
+    if not _serves(service.get("status", {})):
+        raise ServiceNotReady(f"AccelService {name} does not serve now: {_story(service.get('status', {}))}")
+    endpoint = endpoint_of(service)
     key = _key(kubectl, endpoint)
     if not (port_forward or endpoint.inside_only):
         with _client(endpoint, key, endpoint.host, endpoint.port, root_certificates) as client:
@@ -125,6 +128,14 @@ def _service_port(kubectl: Kubectl, name: str) -> int:
     ports = kubectl.get("service", name)["spec"]["ports"]
     chosen = next((port for port in ports if port.get("name") == "grpc"), ports[0])
     return int(chosen["port"])
+
+
+def _serves(status: Mapping[str, Any]) -> bool:
+    """Tell whether a replica serves as the operator last saw it; where it says nothing, the call will tell."""
+    available = [
+        entry["status"] for entry in status.get("conditions", []) if entry.get("type") == "Available"
+    ]
+    return available != ["False"]
 
 
 def _story(status: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ Commands print results on standard output and everything else on standard error.
 refused or failed (the message says why), 2 wrong usage.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -92,6 +93,9 @@ def push(
 
 def main() -> None:
     """Run a command; errors become one line and exit code 1."""
+    os.environ.setdefault(
+        "GRPC_VERBOSITY", "NONE"
+    )  # its errors come back as statuses; its log says them again
     try:
         app()
     except AccelError as error:

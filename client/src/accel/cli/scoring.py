@@ -95,7 +95,7 @@ def _score(client: PredictionClient, path: Path, input_name: str, wish: Wish) ->
     except OSError as error:
         raise AccelError(f"{path} cannot be read: {error.strerror}") from error
     except grpc.RpcError as error:
-        raise AccelError(f"{path}: {error.code().name}: {error.details()}") from error
+        raise AccelError(f"{path}: {told(error)}") from error
     if isinstance(answer, list):
         raise AccelError(f"the model has {len(answer)} outputs; name one with --output")
     return answer
@@ -105,14 +105,25 @@ def _picture_input(client: PredictionClient, service: str) -> str:
     try:
         inputs, _outputs = client.get_metadata()
     except grpc.RpcError as error:
-        raise AccelError(f"{service}: {error.code().name}: {error.details()}") from error
+        raise AccelError(f"{service}: {told(error)}") from error
     strings = [info.alias for info in inputs if info.dtype == "string"]
-    if len(strings) != 1:
-        found = ", ".join(f"{info.alias} ({info.dtype})" for info in inputs)
+    found = ", ".join(f"{info.alias} ({info.dtype})" for info in inputs)
+    if not strings:
         raise AccelError(
-            f"{service} does not take one picture; its inputs are {found}. Name one with --input"
+            f"{service} takes arrays, not JPEG or PNG files; its inputs are {found}. "
+            "Use PredictionClient.score_numpy_arrays, or export the model with a signature that decodes pictures"
         )
+    if len(strings) > 1:
+        raise AccelError(f"{service} has several string inputs: {found}. Name one with --input")
     return strings[0]
+
+
+def told(error: grpc.RpcError) -> str:
+    """Return a failed call's status and text, and for an untrusted certificate the cure."""
+    text = f"{error.code().name}: {error.details()}"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        text += ". Give the certificate that signed the service's with --ca"
+    return text
 
 
 def _label(index: int, labels: Sequence[str]) -> str:

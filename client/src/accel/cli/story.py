@@ -54,10 +54,15 @@ def describe(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"  device: {device.get('device')} on {device.get('node')}, pod {device.get('pod')}"
     if isinstance(state.get("device"), dict) and "latencyMs" in state["device"]:
         device = state["device"]
-        yield f"  on the FPGA: {device['latencyMs']} ms simulated, bound by {device.get('boundBy')}"
+        offloaded, host = device.get("offloadedOps", 0), device.get("hostOps", 0)
+        yield (
+            f"  on the FPGA: {offloaded} of {offloaded + host} operators, {device['latencyMs']} ms simulated, "
+            f"bound by {device.get('boundBy')}"
+        )
     for kind, entry in conditions.items():
         wrong = entry["status"] == ("True" if kind in ("Stalled", "CapacityLimited") else "False")
-        if kind not in ("Ready", "Available", "Reconciling") and wrong:
+        said = entry.get("message") == ready.get("message")  # once is enough
+        if kind not in ("Ready", "Available", "Reconciling") and wrong and not said:
             yield f"  {kind}={entry['status']} {entry.get('reason')}: {entry.get('message')}"
 
 
@@ -71,7 +76,11 @@ _FIGURES = (
 
 
 def _headline(state: Mapping[str, Any], ready: Mapping[str, Any]) -> str:
-    word = state.get("state") or state.get("creationState")
+    word = (
+        "Suspended"
+        if ready.get("reason") == "Suspended"
+        else state.get("state") or state.get("creationState")
+    )
     verdict = "Ready" if ready["status"] == "True" else "not Ready"
     return f"{verdict} ({word})" if word else verdict
 
