@@ -91,9 +91,8 @@ def _fetch_oci(job: ConvertJob, work: Workspace, deadline: Deadline) -> tuple[st
             if manifest.size > job.max_source_bytes:
                 raise too_large(manifest.size, job.max_source_bytes)
             for layer in manifest.layers:
-                deadline.check()
                 with work.download.open("wb") as file:
-                    registry.get_blob(reference.repository, layer, file)
+                    registry.get_blob(reference.repository, layer, file, progress=deadline.check)
                 _place(work.download, _layer_name(layer), work, job.max_source_bytes)
                 work.download.unlink(missing_ok=True)
             return sha256, False
@@ -134,7 +133,9 @@ def _source_failure(uri: str, error: OciError) -> Failure:
         return Transient("SourceUnavailable", where)
     if isinstance(error, NotFound):
         return Terminal(
-            "SourceNotFound", f"{where} Push it first (kubectl accel push) or correct the reference."
+            "SourceNotFound",
+            f"{where} Correct the reference; or push it (kubectl accel push) and have it looked for again: kubectl "
+            'annotate fmodel NAME accel.dev/requestedAt="$(date)" --overwrite.',
         )
     if isinstance(error, Denied):
         return Terminal("SourceDenied", f"{where} Make the source readable without credentials.")
