@@ -62,22 +62,31 @@ class TestSlots:
         store = Store()
         slots = JobSlots(store, 2)
         keys = [Key("FpgaModel", "demo", name) for name in "abc"]
-        assert slots.reserve(keys[1], "t1")
-        assert slots.reserve(keys[2], "t2")
-        assert not slots.reserve(keys[0], "t0"), "both are taken, whoever asks"
-        slots.waits(keys[0], "t0")
+        assert slots.reserve(keys[1], (0, "t1"))
+        assert slots.reserve(keys[2], (0, "t2"))
+        assert not slots.reserve(keys[0], (0, "t0")), "both are taken, whoever asks"
+        slots.waits(keys[0], (0, "t0"))
         slots.release(keys[2])
         assert slots.next() == [keys[0]]
-        assert not slots.reserve(keys[2], "t2"), "the older one is first in line"
-        assert slots.reserve(keys[0], "t0")
+        assert not slots.reserve(keys[2], (0, "t2")), "the older one is first in line"
+        assert slots.reserve(keys[0], (0, "t0"))
+
+    def test_those_who_failed_for_now_stand_behind_those_who_never_tried(self) -> None:
+        slots = JobSlots(Store(), 1)
+        old, new = Key("FpgaModel", "demo", "old"), Key("FpgaModel", "demo", "new")
+        slots.waits(old, (3, "t0"))
+        slots.waits(new, (0, "t9"))
+        assert slots.next() == [new]
+        assert not slots.reserve(old, (3, "t0"))
+        assert slots.reserve(new, (0, "t9"))
 
     def test_running_jobs_count_and_finished_ones_do_not(self) -> None:
         store = Store()
         slots = JobSlots(store, 1)
         store.put(body("Job", "j", 1))
-        assert not slots.reserve(Key("FpgaModel", "demo", "a"), "t")
+        assert not slots.reserve(Key("FpgaModel", "demo", "a"), (0, "t"))
         store.put(body("Job", "j", 2, status={"conditions": [{"type": "Failed", "status": "True"}]}))
-        assert slots.reserve(Key("FpgaModel", "demo", "a"), "t")
+        assert slots.reserve(Key("FpgaModel", "demo", "a"), (0, "t"))
 
 
 class TestKeys:

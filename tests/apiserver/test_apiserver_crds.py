@@ -30,6 +30,9 @@ GOOD: dict[str, tuple[str, Object]] = {
             "verification": {"samples": 8, "tolerance": 0.25},
         },
     ),
+    "source by digest": ("FpgaModel", {"source": {"uri": f"oci://10.0.0.1:5000/a/b-c_d.e@{DIGEST}"}}),
+    "source by tag and digest": ("FpgaModel", {"source": {"uri": f"oci://localhost:5000/x:v1.0-rc_1@{DIGEST}"}}),
+    "source with a query": ("FpgaModel", {"source": {"uri": "https://host:8443/a%20b.zip?sig=x&y=z"}}),
     "shortest image": ("AccelImage", {"modelRef": {"name": "x"}}),
     "longest image": (
         "AccelImage",
@@ -94,6 +97,29 @@ BAD: dict[str, tuple[str, str, Object, str]] = {
     ),
     "a tag's key": (
         "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "tags": {"k" * 64: "v"}}, "at most 63 characters",
+    ),
+    "a blank behind the address": ("FpgaModel", "x", {"source": {"uri": "oci:///x:1 "}}, "spec.source.uri"),
+    "no tag": ("FpgaModel", "x", {"source": {"uri": "oci:///sources/x"}}, "and a tag or a digest"),
+    "capitals": ("FpgaModel", "x", {"source": {"uri": "oci:///Sources/x:1"}}, "a repository in lower case"),
+    "no host": ("FpgaModel", "x", {"source": {"uri": "https:///x.onnx"}}, "write https://HOST/PATH"),
+    "broken host": ("FpgaModel", "x", {"source": {"uri": "https://[bad/x.onnx"}}, "write https://HOST/PATH"),
+    "negative quantity": (
+        "AccelService", "x", {**REF, "resources": {"limits": {"cpu": "-1"}}}, "spec.resources.limits.cpu",
+    ),
+    "request above its limit": (
+        "AccelService", "x", {**REF, "resources": {"requests": {"cpu": 2}, "limits": {"cpu": "1500m"}}},
+        "requests.cpu is above spec.resources.limits.cpu",
+    ),
+    "label that cannot be": (
+        "AccelService", "x", {**REF, "placement": {"nodeSelector": {"bad key!": "x"}}}, "a key that no label can have",
+    ),
+    "toleration of nothing": (
+        "AccelService", "x", {**REF, "placement": {"tolerations": [{"effect": "NoSchedule"}]}},
+        "needs operator: Exists",
+    ),
+    "toleration with a value too many": (
+        "AccelService", "x",
+        {**REF, "placement": {"tolerations": [{"key": "k", "operator": "Exists", "value": "v"}]}}, "has no value",
     ),
     "name of a service": ("AccelService", "1x", REF, "a letter first: rename it"),
     "long name of a service": ("AccelService", "x" * 55, REF, "at most 54 characters"),

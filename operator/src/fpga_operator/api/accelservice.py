@@ -1,7 +1,7 @@
 """AccelService: an image on FPGAs, one per replica, behind gRPC with TLS and keys."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
@@ -17,6 +17,9 @@ from fpga_operator.api.base import (
 )
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+LabelValue = Annotated[
+    str, StringConstraints(max_length=63, pattern=r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$")
+]
 LabelText = Annotated[str, StringConstraints(max_length=317)]
 
 
@@ -62,6 +65,25 @@ class Tls(ApiModel):
 class Toleration(ApiModel):
     """A toleration as pods have them."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+                    "a toleration without key tolerates every taint and needs operator: Exists",
+                ),
+                rule(
+                    "!has(self.value) || !has(self.operator) || self.operator != 'Exists'",
+                    "a toleration with operator: Exists has no value; remove one of them",
+                ),
+                rule(
+                    "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+                    "tolerationSeconds needs effect: NoExecute",
+                ),
+            ]
+        }
+    )
+
     key: LabelText | None = Field(
         default=None, description="Key of the taint; absent with Exists: every taint."
     )
@@ -78,9 +100,19 @@ class Toleration(ApiModel):
 class Placement(ApiModel):
     """Which nodes may run it."""
 
-    node_selector: (
-        Annotated[dict[str, Annotated[str, StringConstraints(max_length=63)]], Field(max_length=16)] | None
-    ) = Field(default=None, description="Labels that a node must have.")
+    node_selector: Annotated[dict[str, LabelValue], Field(max_length=16)] | None = Field(
+        default=None,
+        description="Labels that a node must have.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                rule(
+                    "self.all(key, key.size() <= 317 && key.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?"
+                    "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",
+                    "spec.placement.nodeSelector has a key that no label can have: see kubectl get nodes --show-labels",
+                )
+            ]
+        },
+    )
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16)] | None = Field(
         default=None,
         description="Taints that are tolerated.",
@@ -133,8 +165,21 @@ class ResourceAmounts(ApiModel):
     )
 
 
+def _within_limit(name: str) -> dict[str, Any]:
+    request, limit = f"self.requests.{name}", f"self.limits.{name}"
+    return rule(
+        f"!has(self.requests) || !has(self.limits) || !has({request}) || !has({limit}) || "
+        f"quantity(string({request})).compareTo(quantity(string({limit}))) <= 0",
+        f"spec.resources.requests.{name} is above spec.resources.limits.{name}: lower one or raise the other",
+    )
+
+
 class Resources(ApiModel):
     """Host resources of one replica."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"x-kubernetes-validations": [_within_limit("cpu"), _within_limit("memory")]}
+    )
 
     requests: ResourceAmounts | None = Field(default=None, description="What the scheduler sets aside.")
     limits: ResourceAmounts | None = Field(default=None, description="What a replica may use at most.")

@@ -48,12 +48,24 @@ class Source(ApiModel):
                     "spec.source.uri must start with oci:// (push a folder with: kubectl accel push DIR "
                     "oci:///sources/NAME:TAG) or https:// (an archive or an .onnx file)",
                     fieldPath=".uri",
-                )
+                ),
+                rule(
+                    "!self.uri.startsWith('oci://') || self.uri.matches('^oci://[A-Za-z0-9.:-]*/[a-z0-9]+([._/-]+[a-z0-9]+)*"
+                    "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[a-f0-9]{64})?$') && "
+                    "self.uri.matches('/[^/]*(:[A-Za-z0-9_.-]+|@sha256:[a-f0-9]{64})$')",
+                    "spec.source.uri names a repository in lower case and a tag or a digest: oci:///sources/NAME:TAG",
+                    fieldPath=".uri",
+                ),
+                rule(
+                    "!self.uri.startsWith('https://') || (isURL(self.uri) && url(self.uri).getHost() != '')",
+                    "spec.source.uri is not the address of anything: write https://HOST/PATH",
+                    fieldPath=".uri",
+                ),
             ]
         }
     )
 
-    uri: Annotated[str, StringConstraints(min_length=8, max_length=2048)] = Field(
+    uri: Annotated[str, StringConstraints(min_length=8, max_length=2048, pattern=r"^\S+$")] = Field(
         description="oci:///repository:tag (the configured registry), oci://host/repository:tag, or the https:// "
         "address of an archive (tar, tar.gz, zip) or an .onnx file."
     )

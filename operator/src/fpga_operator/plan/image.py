@@ -158,7 +158,7 @@ def plan_image(desired: ImageDesired, observed: ImageObserved, config: Config, n
         return _held(owner, status, conditions, verdict)
     if observed.fault is not None:
         verdict = Verdict(Situation.FAILED, observed.fault.reason, observed.fault.message)
-        return replace(_held(owner, status, conditions, verdict), requeue_after=30)
+        return _held(owner, status, conditions, verdict)
     denied = _denied(desired)
     target = denied or choose(desired, observed.model, built=status.image is not None)
     if isinstance(target, Verdict):

@@ -145,7 +145,7 @@ def _again(
         at = format_time(now + timedelta(seconds=pause))
         record = JobRecord(name=name, outcome="Retrying", attempts=attempts, retry_time=at)
     wait = (parse_time(record.retry_time or format_time(now)) - now).total_seconds()
-    message = f"{failure.message} (attempt {record.attempts} failed; tried again at {record.retry_time})"
+    message = f"{failure.message.rstrip('.')} (attempt {record.attempts} failed; tried again at {record.retry_time})"
     if wait <= 0:
         # Deleting it frees its name; the missing Job is then made again, when there is a slot.
         return Flow(

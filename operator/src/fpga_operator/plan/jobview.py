@@ -115,7 +115,7 @@ def _progress(pods: Sequence[Manifest], config: Config) -> tuple[str, str]:
             failure = _pod_failure(pod, config)
             if failure is not None and failure.retry:
                 # Said until it is over: a reason that flips with each new pod would be noise.
-                return failure.reason, f"{failure.message}; tried again"
+                return failure.reason, f"{failure.message.rstrip('.')}; tried again"
     return _pod_progress(newest[0]) if newest else ("JobStarting", "the Job is starting")
 
 

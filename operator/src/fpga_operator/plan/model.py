@@ -111,7 +111,7 @@ def plan_model(desired: ModelDesired, observed: ModelObserved, config: Config, n
         conditions.summarise(
             Situation.FAILED, observed.fault.reason, observed.fault.message, available=available
         )
-        return _finish(owner, previous, conditions, requeue_after=30)
+        return _finish(owner, previous, conditions)
 
     flow = follow(owner, name, previous.job, observed.jobs, config, now)
     status = previous.model_copy(update={"job": flow.record})

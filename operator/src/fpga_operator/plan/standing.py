@@ -50,7 +50,7 @@ class Standing:
 
     def requeue_after(self) -> float | None:
         """Return when the passing of time alone changes something, seconds from now."""
-        waits = [5.0 if self.observed.fault is not None else None]
+        waits: list[float | None] = []
         for pod in self.fleet.new:
             if not pod.ready and pod.clock() is not None:
                 waits += [self.deadline() - self.age(pod.clock()), self._left(pod.placed_at, VOLUME_SECONDS)]

@@ -32,6 +32,15 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def place_in_line(owner: Owner, body: Manifest) -> tuple[int, str]:
+    """Return the order among those who wait for a Job slot: by creation, behind those that have failed less often.
+
+    Otherwise a few objects whose sources are unreachable for good would keep all slots busy with their retries.
+    """
+    record = (body.get("status") or {}).get("job") or {}
+    return int(record.get("attempts", 0)), owner.created
+
+
 class Reconciler:
     """Works on keys. Knows no queue and no watch."""
 
@@ -65,7 +74,8 @@ class Reconciler:
         owner = Owner.of(body)
         resync = key in self.resynced
         self.resynced.discard(key)
-        slot = key.kind in WITH_JOBS and self._slots.reserve(key, owner.created)
+        place = place_in_line(owner, body)
+        slot = key.kind in WITH_JOBS and self._slots.reserve(key, place)
         trouble: Retry | None = None
         try:
             plan = self._plan(owner, body, slot=slot, fault=None)
@@ -74,12 +84,13 @@ class Reconciler:
             except Retry as error:
                 trouble = error
             except Terminal as error:
-                log.warning("%s %s/%s: %s", *key, error)
+                # Tried again at each resync; said again only when the story changes (see below).
+                log.debug("%s %s/%s: %s", *key, error)
                 plan = self._plan(owner, body, slot=slot, fault=fault_of(error))
         finally:
             self._slots.release(key)
         if plan.waits_for_slot:
-            self._slots.waits(key, owner.created)
+            self._slots.waits(key, place)
         else:
             self._slots.settled(key)
         written = await self._executor.status(owner, body.get("status") or {}, plan)

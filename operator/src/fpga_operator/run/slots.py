@@ -2,6 +2,8 @@
 
 from fpga_operator.run.store import Key, Store
 
+Place = tuple[int, str]  # transient failures so far, creation time: the order of the line
+
 
 class JobSlots:
     """Counts running Jobs in the store and those about to be created."""
@@ -10,18 +12,18 @@ class JobSlots:
         self._store = store
         self._limit = limit
         self._reserved: set[Key] = set()
-        self._waiting: dict[Key, str] = {}  # key -> creation time: the order of the queue
+        self._waiting: dict[Key, Place] = {}
 
     def running(self) -> int:
         """Count Jobs that run or are about to."""
         return len(self._store.running_jobs()) + len(self._reserved)
 
-    def reserve(self, key: Key, created: str) -> bool:
+    def reserve(self, key: Key, place: Place) -> bool:
         """Take a slot for the time of one reconcile, if this object is among the first that may have one."""
         free = self._limit - self.running()
         if free <= 0:
             return False
-        line = sorted({**self._waiting, key: created}.items(), key=lambda item: (item[1], item[0]))
+        line = sorted({**self._waiting, key: place}.items(), key=lambda item: (item[1], item[0]))
         if key not in [waiting for waiting, _ in line[:free]]:
             return False
         self._reserved.add(key)
@@ -31,9 +33,9 @@ class JobSlots:
         """Give the reservation back: by now the Job is in the store, or was not made."""
         self._reserved.discard(key)
 
-    def waits(self, key: Key, created: str) -> None:
+    def waits(self, key: Key, place: Place) -> None:
         """Remember that this object waits for a slot."""
-        self._waiting[key] = created
+        self._waiting[key] = place
 
     def settled(self, key: Key) -> None:
         """Remember that it does not wait any more."""
