@@ -73,7 +73,10 @@ def test_verdict(machine: object, arch: int, nr: int, argument: int, verdict: in
 
 def confined(code: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process that has installed the filter."""
-    prelude = "import ctypes, errno, os, socket, subprocess, sys, threading\nfrom accel_toolchain import sandbox\nsandbox.install()\n"
+    prelude = (
+        "import ctypes, errno, os, socket, subprocess, sys, threading\n"
+        "from accel_toolchain import sandbox\nsandbox.install()\n"
+    )
     return subprocess.run(
         [sys.executable, "-c", prelude + textwrap.dedent(code)], capture_output=True, text=True, timeout=60
     )
@@ -81,7 +84,8 @@ def confined(code: str) -> subprocess.CompletedProcess[str]:
 
 WORKS = {
     "unix sockets": "a, b = socket.socketpair(); a.send(b'x'); assert b.recv(1) == b'x'",
-    "threads and children": "t = threading.Thread(target=print); t.start(); t.join(); subprocess.run(['true'], check=True)",
+    "threads and children": "t = threading.Thread(target=print); t.start(); t.join(); "
+    "subprocess.run(['true'], check=True)",
     "pipes and files": "r, w = os.pipe(); os.write(w, b'x'); open('/dev/null').close()",
     "installing it once more": "sandbox.install()",
 }

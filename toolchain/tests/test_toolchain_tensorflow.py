@@ -6,9 +6,12 @@ Models are written with plain TensorFlow: Keras would add seconds and nothing th
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +32,9 @@ SIDE = 24
 @pytest.fixture(scope="module")
 def tf() -> Any:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    import tensorflow
+    import tensorflow as tf
 
-    return tensorflow
+    return tf
 
 
 def weights(channels: int = 3, seed: int = 1) -> dict[str, Any]:
@@ -516,6 +519,74 @@ def test_a_model_that_reaches_out_while_it_is_loaded(
     with pytest.raises(Terminal, match="RestoreV2") as raised:
         convert(tmp_path / "model", work, convert_job())
     assert raised.value.reason == "ForbiddenOperator"
+
+
+def reaches_out(tf: Any, v: Any, images: Any) -> Any:
+    fetched = tf.strings.length(tf.io.read_file("gs://bucket/weights"))
+    return plain(tf, v, images) + tf.cast(fetched, tf.float32) * 0.0
+
+
+# The converting child without its screening: only the filter is left. `verify` is what notices that it is missing.
+UNSCREENED = """
+import os
+os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "retrying_utils=1"}
+from accel_toolchain import conversion, sandbox
+from accel_toolchain.tf import saved_model
+saved_model.screen = lambda *_: None
+sandbox.verify = lambda: None
+raise SystemExit(conversion.main())
+"""
+CONFINED = """
+import sys
+from accel_toolchain import cli, convert
+convert._CHILD[1:] = ["-c", sys.argv[1]]
+cli.main(["convert"])
+"""
+
+
+@pytest.mark.parametrize(
+    "confined", [False, True], ids=["without the filter it connects", "with the filter it cannot"]
+)
+def test_a_model_that_reaches_out_while_it_is_run(
+    confined: bool, tf: Any, convert_job: Make, work: Workspace, tmp_path: Path
+) -> None:
+    """The way out is an HTTPS proxy of ours, so that nothing else is asked, and a connection is seen."""
+    save(tf, tmp_path / "model", reaches_out).rename(work.source)
+    write_note(work.source_note, {"sha256": "5" * 64, "known": False})
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        environment = {
+            **os.environ,
+            "ACCEL_JOB": convert_job(),
+            "ACCEL_WORK": str(work.root),
+            "ACCEL_TERMINATION_LOG": str(work.root / "termination"),
+            "https_proxy": f"http://127.0.0.1:{proxy.getsockname()[1]}",
+            "NO_GCE_CHECK": "true",
+        }
+        command = [sys.executable, "-c", *([CONFINED] if confined else []), UNSCREENED]
+        with subprocess.Popen(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as converter:
+            try:
+                if confined:
+                    assert converter.stdout is not None
+                    # Having tried and failed, TensorFlow says this, and would go on trying for minutes.
+                    said = list(takewhile(lambda line: "automatically retried" not in line, converter.stdout))
+                    assert converter.poll() is None, "".join(said[-20:])
+                    proxy.setblocking(False)
+                    with pytest.raises(BlockingIOError):
+                        proxy.accept()
+                else:
+                    proxy.settimeout(100)
+                    connection, _ = proxy.accept()
+                    with connection:
+                        assert connection.recv(100).startswith(b"CONNECT storage.googleapis.com")
+            finally:
+                os.killpg(converter.pid, signal.SIGKILL)
 
 
 # The whole way

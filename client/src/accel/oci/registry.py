@@ -7,7 +7,7 @@ checked against the digest it was asked by. Failures are raised as `accel.oci.er
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -149,15 +149,26 @@ class Registry:
         return True
 
     def get_blob(
-        self, repository: str, descriptor: Descriptor, target: IO[bytes], *, max_bytes: int | None = None
+        self,
+        repository: str,
+        descriptor: Descriptor,
+        target: IO[bytes],
+        *,
+        max_bytes: int | None = None,
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
-        """Stream a blob into an open file and check its size and digest."""
+        """Stream a blob into an open file and check its size and digest.
+
+        `progress` is called for each piece that arrives; what it raises ends the download.
+        """
         limit = descriptor.size if max_bytes is None else min(descriptor.size, max_bytes)
         if descriptor.size > limit:
             raise TooLarge(f"The blob {descriptor.digest} has {descriptor.size} bytes; {limit} are allowed.")
         seen, received = hashlib.sha256(), 0
         with self._stream("GET", f"/v2/{repository}/blobs/{descriptor.digest}") as response:
-            for chunk in response.iter_bytes(_CHUNK):
+            # In pieces as they come: with a fixed size, a dripping server would never let the caller look up.
+            for chunk in response.iter_bytes():
+                progress()
                 received += len(chunk)
                 if received > limit:
                     raise InvalidContent(
