@@ -214,6 +214,7 @@ def test_one_job_for_one_input() -> None:
         ("images/demo/other", True),
         ("images/others/net", False),
         ("models/demo/net", False),
+        ("sources/net", False),
     ],
 )
 def test_nobody_writes_another_namespaces_repository(repository: str, allowed: bool) -> None:

@@ -38,7 +38,7 @@ class AccelImageSpec(ApiModel):
     repository: Repository | None = Field(
         default=None,
         description="Repository in the configured registry, in lower case. Absent: images/<namespace>/<name>. Names "
-        "below images/ and models/ belong to the namespace that follows.",
+        "below images/ and models/ belong to the namespace that follows, those below sources/ to pushed sources.",
     )
 
 

@@ -171,8 +171,6 @@ KINDS = (
             Column("Total", ".status.total", type="integer", description="FPGAs of the node."),
             Column("Healthy", ".status.healthy", type="integer", description="Those that are healthy."),
             Column("Free", ".status.free", type="integer", description="Those that no pod holds."),
-            Column("Devices", ".status.devices[*].id", priority=1, description="Their ids."),
-            Column("States", ".status.devices[*].state", priority=1, description="Their states."),
             AGE,
         ),
     ),

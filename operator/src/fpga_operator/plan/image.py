@@ -16,7 +16,7 @@ from fpga_operator.plan.types import IMAGE_LABEL, REQUESTED_AT, Fault, Manifest,
 from fpga_operator.plan.upstream import Upstream, Verdict, waiting_for
 
 MAX_VERSIONS = 256
-RESERVED = ("images", "models")
+RESERVED = ("images", "models", "sources")
 CreationState = Literal["Pending", "Building", "Succeeded", "Failed"]
 
 
@@ -58,7 +58,7 @@ def repository(desired: ImageDesired) -> str:
 
 
 def _denied(desired: ImageDesired) -> Verdict | None:
-    """Names below images/ and models/ belong to the namespace that follows, so that no tenant writes another's."""
+    """Names below images/ and models/ belong to the namespace that follows, and sources/ to pushes, so that no tenant writes another's."""
     parts = repository(desired).split("/")
     if parts[0] not in RESERVED or (
         parts[0] == "images" and parts[1:2] == [desired.owner.namespace] and parts[2:]
@@ -68,7 +68,7 @@ def _denied(desired: ImageDesired) -> Verdict | None:
         Situation.FAILED,
         "RepositoryDenied",
         f"spec.repository {repository(desired)} belongs to others: choose a name below "
-        f"images/{desired.owner.namespace}/ or one that does not start with images/ or models/",
+        f"images/{desired.owner.namespace}/ or one that does not start with images/, models/ or sources/",
     )
 
 
