@@ -58,7 +58,7 @@ def repository(desired: ImageDesired) -> str:
 
 
 def _denied(desired: ImageDesired) -> Verdict | None:
-    """Names below images/ and models/ belong to the namespace that follows, and sources/ to pushes, so that no tenant writes another's."""
+    """Names below images/ and models/ belong to the namespace that follows, those below sources/ to pushed sources."""
     parts = repository(desired).split("/")
     if parts[0] not in RESERVED or (
         parts[0] == "images" and parts[1:2] == [desired.owner.namespace] and parts[2:]
