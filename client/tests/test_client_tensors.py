@@ -119,3 +119,16 @@ def test_type_names() -> None:
         "DT_HALF",
         "DT_STRING",
     }
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [([1] * 200, "at most 32"), ([0, 1 << 62, 1 << 62], "larger than"), ([1 << 62, 0], "larger than")],
+)
+def test_shapes_that_numpy_would_refuse_in_its_own_words(shape: list[int], words: str) -> None:
+    proto = tensors.to_proto(np.zeros(1, np.float32))
+    del proto.tensor_shape.dim[:]
+    for size in shape:
+        proto.tensor_shape.dim.add(size=size)
+    with pytest.raises(tensors.TensorError, match=words):
+        tensors.from_proto(proto)

@@ -378,6 +378,12 @@ def test_the_address_that_was_given_out_is_kept() -> None:
     assert gone == "192.0.2.1:31000"
 
 
+def test_a_refused_port_is_not_given_out_as_an_address() -> None:
+    wanted = spec(expose={"type": "NodePort", "nodePort": 31000})
+    told = plan(wanted, fault=Fault("ChildRejected", "provided port is already allocated"))
+    assert "scoringUri" not in told.status
+
+
 GIVEN_OUT = {
     # name: (scoringUri before, reason of Stalled, the Service is there) -> node port asked for
     "a hand deleted the Service": ("192.0.2.1:31000", "", False, 31000),

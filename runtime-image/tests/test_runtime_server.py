@@ -180,6 +180,14 @@ def test_refused_requests_leave_the_server_alive(channel: Any, name: str) -> Non
     predict(channel, request(images=strings(jpeg())))
 
 
+def test_bytes_that_are_no_message_are_an_argument_error(channel: Any) -> None:
+    call = channel.unary_unary(f"/{PREDICTION_SERVICE}/Predict")
+    with pytest.raises(grpc.RpcError) as refused:
+        call(b"\xff" * 100, metadata=(("authorization", KEY),))
+    assert refused.value.code() is INVALID
+    assert "PredictRequest" in refused.value.details()
+
+
 @pytest.mark.parametrize("key", [KEY, f"Bearer {KEY}", f"bearer {KEY}", "secret-key-2"])
 def test_both_keys_in_both_forms(channel: Any, key: str) -> None:
     predict(channel, request(images=strings(jpeg())), key)

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 from accel.tfs.messages import GetModelStatusResponse, ModelVersionStatus
+from accel.tfs.services import Undecodable
 from numpy.typing import NDArray
 
 from accel_runtime import predict
@@ -154,6 +155,8 @@ class ModelServer:
             began = time.perf_counter()
             code = grpc.StatusCode.CANCELLED
             try:
+                if isinstance(request, Undecodable):
+                    raise InvalidInput(request.message)
                 response = await handler(request, context)
                 code = grpc.StatusCode.OK
                 return response

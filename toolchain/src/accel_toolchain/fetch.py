@@ -81,6 +81,7 @@ def _fetch_http(job: ConvertJob, work: Workspace, deadline: Deadline) -> tuple[s
 def _fetch_oci(job: ConvertJob, work: Workspace, deadline: Deadline) -> tuple[str, bool]:
     try:
         reference = Reference.parse(job.uri)
+        _check_tenant(job, reference)
         with Registry.of(reference, job.registry, insecure=True) as registry:
             document = registry.get_manifest(reference.repository, reference.target)
             sha256 = document.digest.removeprefix("sha256:")
@@ -98,6 +99,21 @@ def _fetch_oci(job: ConvertJob, work: Workspace, deadline: Deadline) -> tuple[st
             return sha256, False
     except OciError as error:
         raise _source_failure(job.uri, error) from error
+
+
+def _check_tenant(job: ConvertJob, reference: Reference) -> None:
+    """Refuse what belongs to another namespace: models and images are not sources for everybody.
+
+    Raises:
+        Terminal: SourceDenied.
+    """
+    parts = reference.repository.split("/")
+    if reference.registry is None and parts[0] in ("models", "images") and parts[1:2] != [job.namespace]:
+        raise Terminal(
+            "SourceDenied",
+            f"spec.source.uri {job.uri}: names below {parts[0]}/ belong to the namespace that follows. "
+            "Push the source under another name.",
+        )
 
 
 def _layer_name(layer: Descriptor) -> str:

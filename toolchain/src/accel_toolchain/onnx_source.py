@@ -58,7 +58,17 @@ def _load(path: Path) -> onnx.ModelProto:
         onnx.load_external_data_for_model(proto, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise Terminal("InvalidModel", f"spec.source: its external data cannot be read: {error}.") from error
+    _modernise(proto)
     return proto
+
+
+def _modernise(proto: onnx.ModelProto) -> None:
+    """Bring IR 3 to IR 4: there, weights are inputs as well, and shape inference does not look at their values."""
+    real = _real_inputs(proto)
+    if len(real) < len(proto.graph.input):
+        del proto.graph.input[:]
+        proto.graph.input.extend(real)
+    proto.ir_version = max(4, proto.ir_version)
 
 
 def _check_external(proto: onnx.ModelProto, folder: Path) -> None:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from accel.tfs import messages
 
-__all__ = ["MODEL_SERVICE", "PREDICTION_SERVICE", "Method", "Stub", "handler"]
+__all__ = ["MODEL_SERVICE", "PREDICTION_SERVICE", "Method", "Stub", "Undecodable", "handler"]
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
@@ -20,6 +21,13 @@ class Method:
 
     request: Any
     response: Any
+
+
+@dataclass(frozen=True)
+class Undecodable:
+    """What an implementation gets for bytes that are no message: it answers, where grpc would say UNKNOWN."""
+
+    message: str
 
 
 METHODS: Mapping[str, Mapping[str, Method]] = {
@@ -61,9 +69,19 @@ def handler(service: str, implementations: Mapping[str, Any]) -> Any:
         {
             name: grpc.unary_unary_rpc_method_handler(
                 implementation,
-                request_deserializer=METHODS[service][name].request.FromString,
+                request_deserializer=_reader(METHODS[service][name].request),
                 response_serializer=METHODS[service][name].response.SerializeToString,
             )
             for name, implementation in implementations.items()
         },
     )
+
+
+def _reader(message: Any) -> Any:
+    def read(data: bytes) -> Any:
+        try:
+            return message.FromString(data)
+        except DecodeError:
+            return Undecodable(f"the request's {len(data)} bytes are no {message.DESCRIPTOR.full_name}")
+
+    return read

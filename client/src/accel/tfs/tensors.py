@@ -20,6 +20,9 @@ __all__ = ["MAX_BYTES", "TensorError", "from_proto", "shape_of", "to_proto"]
 MAX_BYTES = 256 * 1024 * 1024
 """The largest array that a message may ask for: one float_val with a shape of 10⁹ is 20 bytes on the wire."""
 
+MAX_RANK = 32
+"""More axes than any model has, and fewer than numpy refuses in its own words."""
+
 _WIRE_NUMBER = {"float_val": 5, "double_val": 6, "scomplex_val": 9, "dcomplex_val": 12}
 
 
@@ -83,8 +86,12 @@ def shape_of(proto: Any) -> tuple[int, ...]:
     if proto.tensor_shape.unknown_rank:
         raise TensorError("the tensor's shape has an unknown rank")
     shape = tuple(int(dim.size) for dim in proto.tensor_shape.dim)
+    if len(shape) > MAX_RANK:
+        raise TensorError(f"the tensor has {len(shape)} axes; at most {MAX_RANK} are read")
     if any(size < 0 for size in shape):
         raise TensorError(f"the tensor's shape {list(shape)} has a negative size")
+    if any(size > MAX_BYTES for size in shape):  # also beside a zero, where the product says nothing
+        raise TensorError(f"the tensor's shape {list(shape)} is larger than {MAX_BYTES} bytes")
     return shape
 
 

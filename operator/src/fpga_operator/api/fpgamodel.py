@@ -111,7 +111,7 @@ class Verification(ApiModel):
     tolerance: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         default=None,
         description="Largest difference of an output that is accepted, relative to the largest value of that output. "
-        "Absent: the number format's own bound.",
+        "Absent: the difference is reported and not judged.",
     )
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from fpga_operator.config import Config
 from fpga_operator.plan.types import Manifest, Owner, child
 
-BACKOFF_LIMIT = 2
+# The operator itself repeats what may pass, later and later; meanwhile the slot is somebody else's.
+BACKOFF_LIMIT = 0
 KEEP_FINISHED_SECONDS = 3600  # long enough for an operator that is down over lunch to read the result
 EXIT_TERMINAL = 65
 EXIT_OOM = 137

@@ -80,6 +80,8 @@ def scoring_uri(standing: Standing) -> str | None:
         return f"{owner.name}.{owner.namespace}.svc:{children.port(standing.spec)}"
     ports = (standing.observed.service or {}).get("spec", {}).get("ports") or []
     live = next((port.get("nodePort") for port in ports if port.get("name") == "grpc"), None)
+    if live is None and standing.observed.fault is not None:
+        return None  # the port that was refused is somebody else's server
     number = expose.node_port or given_out(previous) or live
     if number is None:
         return None
