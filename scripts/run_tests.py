@@ -126,7 +126,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         reports = (Path(scratch) / f"{number}.xml" for number in range(99))
         ok = run(Phase("checks", [sys.executable, "scripts/check.py"], is_pytest=False), tally, next(reports))
-        ok &= run(pytest_phase("unit tests", "-q"), tally, next(reports))
+        ok &= run(pytest_phase("unit tests", "-q", "-m", "not tensorflow"), tally, next(reports))
+        ok &= run(pytest_phase("against TensorFlow itself", "-v", "-m", "tensorflow"), tally, next(reports))
         build = Phase("binaries", [sys.executable, "-m", "accel_cluster", "build"], is_pytest=False)
         if run(build, tally, next(reports)):
             ok &= run(pytest_phase("a real API server", "tests/apiserver", "-v"), tally, next(reports))

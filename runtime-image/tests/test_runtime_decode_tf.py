@@ -16,6 +16,8 @@ from accel_runtime.pictures import decode_picture
 from numpy.typing import NDArray
 from PIL import Image
 
+pytestmark = pytest.mark.tensorflow
+
 RNG = np.random.default_rng(3)
 SIZES = [
     (7, 5, 224, 224),

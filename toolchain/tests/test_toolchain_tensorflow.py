@@ -23,7 +23,10 @@ from accel_toolchain import conversion, jobs
 from accel_toolchain.conditions import Terminal
 from accel_toolchain.workspace import Workspace, write_note
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # TensorFlow's own, at import
+pytestmark = [
+    pytest.mark.tensorflow,
+    pytest.mark.filterwarnings("ignore"),  # TensorFlow's own, at import
+]
 
 Make = Callable[..., str]
 SIDE = 24
