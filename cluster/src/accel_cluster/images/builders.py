@@ -15,6 +15,7 @@ from accel_cluster.images.plan import Plan, staged
 from accel_cluster.images.store import ImageError, cache, new_folder, run
 
 RUN_ROOT = "/run/accel-images"  # locks and mounts: must not outlive a reboot
+PRIVATE = ("unshare", "--mount", "--")  # the storage mounts itself onto itself and would leave that behind
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
@@ -39,7 +40,7 @@ class Buildah:
         self._storage = cache() / "storage"
 
     def _run(self, *arguments: str) -> str:
-        return run(["buildah", "--root", str(self._storage), "--runroot", RUN_ROOT, *arguments])
+        return run([*PRIVATE, "buildah", "--root", str(self._storage), "--runroot", RUN_ROOT, *arguments])
 
     def _has(self, name: str) -> bool:
         try:
@@ -85,7 +86,7 @@ class Buildah:
             os.link(blob, blobs / blob.name)
         source = f"containers-storage:[overlay@{self._storage}+{RUN_ROOT}]{name}"
         command = ["skopeo", "--insecure-policy", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers"]
-        run([*command, source, f"oci:{folder}:{tag}"])
+        run([*PRIVATE, *command, source, f"oci:{folder}:{tag}"])
         wanted = _blobs(folder)
         for blob in blobs.iterdir():
             if blob.name not in wanted:
