@@ -88,7 +88,10 @@ KINDS = (
                 "Version", ".status.latestVersion", type="integer", description="Version that the spec gives."
             ),
             Column(
-                "Latency", ".status.device.latencyMs", type="number", description="Estimated device time, ms."
+                "Latency-ms",
+                ".status.device.latencyMs",
+                type="number",
+                description="Estimated device time, ms.",
             ),
             Column("Source", ".spec.source.uri", priority=1, description="Where it comes from."),
             MESSAGE,
