@@ -50,6 +50,7 @@ class ImageObserved:
     model: ModelSeen | None
     jobs: Jobs
     fault: Fault | None = None
+    lost: frozenset[str] = frozenset()  # digests in the own repository that the registry no longer has
 
 
 def repository(desired: ImageDesired) -> str:

@@ -40,6 +40,7 @@ class ModelObserved:
     status: FpgaModelStatus
     jobs: Jobs
     fault: Fault | None = None
+    lost: frozenset[str] = frozenset()  # digests in the own repository that the registry no longer has
 
 
 def repository(owner: Owner) -> str:
