@@ -357,7 +357,7 @@ async def test_health_and_metrics(world: World, operator: Operator) -> None:
     assert "keys wait" in await fetch(operator.health, "/healthz")
     metrics = await fetch(operator.metrics, "/metrics")
     for name in (
-        'controller_runtime_reconcile_total{controller="AccelImage",result="success"}',
+        'controller_runtime_reconcile_total{controller="accelimage",result="success"}',
         "controller_runtime_reconcile_time_seconds_bucket",
         "workqueue_depth",
         'accel_writes_total{kind="AccelImage",verb="status"}',

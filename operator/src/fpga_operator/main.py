@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import kopf
-from prometheus_client import start_http_server
 
 from fpga_operator import __version__, logs
 from fpga_operator.config import Config, load
 from fpga_operator.errors import ApiFailure, ConfigError
 from fpga_operator.run.cluster import Cluster
 from fpga_operator.run.executor import Executor
+from fpga_operator.run.exposition import exposed
 from fpga_operator.run.glue import identity, register, require_crds
 from fpga_operator.run.keys import KeyDeriver
 from fpga_operator.run.metrics import Metrics
@@ -43,24 +43,24 @@ async def run(
     try:
         await require_crds(cluster, patience_seconds=CRD_PATIENCE_SECONDS)
         metrics = Metrics()
+        cluster.requested = metrics.requested
         store = Store()
         slots = JobSlots(store, config.max_concurrent_jobs)
         executor = Executor(cluster, store, keys, metrics, identity())
         reconciler = Reconciler(config, store, executor, slots)
-        queue: WorkQueue[Key] = WorkQueue()
+        queue: WorkQueue[Key] = WorkQueue(observer=metrics.queue)
         engine = Engine(config, cluster, store, queue, reconciler, slots, metrics)
         registry = kopf.OperatorRegistry()
         register(registry, engine)
-        if metrics_port:
-            start_http_server(metrics_port, registry=metrics.registry)
         log.info("fpga-operator %s starts", __version__)
-        await kopf.operator(
-            registry=registry,
-            clusterwide=True,
-            standalone=True,
-            liveness_endpoint=f"http://0.0.0.0:{health_port}/healthz" if health_port else None,
-            stop_flag=stop,
-        )
+        async with exposed(metrics.registry, metrics_port):
+            await kopf.operator(
+                registry=registry,
+                clusterwide=True,
+                standalone=True,
+                liveness_endpoint=f"http://0.0.0.0:{health_port}/healthz" if health_port else None,
+                stop_flag=stop,
+            )
     finally:
         await cluster.close()
 

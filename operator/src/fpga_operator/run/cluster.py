@@ -4,9 +4,10 @@ Manifests stay dictionaries: the client's models would drop fields that a newer 
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 from kubernetes.aio import config as kubeconfig
@@ -21,6 +22,9 @@ from fpga_operator.plan.types import Manifest
 CHILDREN_MANAGER = "fpga-operator"
 STATUS_MANAGER = "fpga-operator-status"
 TIMEOUT_SECONDS = 30.0
+
+
+Requested = Callable[[str, str, int], None]  # method, host, HTTP status or 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Cluster:
 
     def __init__(self, api: ApiClient) -> None:
         self._api = api
+        self.requested: Requested = lambda _method, _host, _status: None  # is told of every request
 
     @classmethod
     async def connect(cls) -> "Cluster":
@@ -232,14 +237,20 @@ class Cluster:
             response = await self._api.call_api(*serialized, _request_timeout=TIMEOUT_SECONDS)
             data = await response.read()
         except ApiException as error:
+            self._count(method, error.status or 0)
             raise _failure(what, error.status or 0, error.body or "") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._count(method, 0)
             raise ApiFailure(what, 0, type(error).__name__, str(error)) from error
+        self._count(method, response.status)
         if not 200 <= response.status <= 299:
             raise _failure(what, response.status, data.decode(errors="replace"))
         answer = json.loads(data)
         assert isinstance(answer, dict)
         return answer
+
+    def _count(self, method: str, status: int) -> None:
+        self.requested(method, urlsplit(self._api.configuration.host).netloc, status)
 
 
 def _failure(what: str, status: int, body: str | bytes) -> ApiFailure:

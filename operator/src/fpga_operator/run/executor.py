@@ -41,7 +41,7 @@ class Executor:
         self._cluster = cluster
         self._store = store
         self._keys = keys
-        self._metrics = metrics
+        self.metrics = metrics
         self._identity = identity
         self._secrets: dict[
             tuple[str, str], str
@@ -64,7 +64,7 @@ class Executor:
             await self._secret(owner, plan.keys, resync=resync)
         for ref in plan.deletes:
             await self._cluster.delete(ref.kind, ref.namespace, ref.name, ref.uid)
-            self._metrics.writes.labels(ref.kind, "delete").inc()
+            self.metrics.writes.labels(ref.kind, "delete").inc()
             self._store.remove(Key(ref.kind, ref.namespace, ref.name), ref.uid)
             log.info("deleted %s %s/%s", ref.kind, ref.namespace, ref.name)
 
@@ -122,7 +122,7 @@ class Executor:
         return applied
 
     async def _write(self, verb: str, call, manifest: Manifest) -> Manifest:  # type: ignore[no-untyped-def]
-        self._metrics.writes.labels(manifest["kind"], verb).inc()
+        self.metrics.writes.labels(manifest["kind"], verb).inc()
         try:
             answer: Manifest = await call(manifest)
         except ApiFailure as error:
@@ -187,7 +187,7 @@ class Executor:
         """Write the status if it differs; tell whether it was written."""
         if current == plan.status:
             return False
-        self._metrics.writes.labels(owner.kind, "status").inc()
+        self.metrics.writes.labels(owner.kind, "status").inc()
         try:
             live = await self._cluster.apply_status(
                 owner.kind, owner.namespace, owner.name, owner.uid, plan.status

@@ -10,9 +10,10 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+K_contra = TypeVar("K_contra", bound=Hashable, contravariant=True)
 
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 300.0
@@ -26,11 +27,36 @@ class Taken(Generic[K]):
     waited: float
 
 
+class Observer(Protocol[K_contra]):
+    """Is told what happens to keys, as client-go's queues tell their metrics."""
+
+    def added(self, key: K_contra) -> None:
+        """It waits for a worker; told again while it waits already."""
+
+    def taken(self, key: K_contra) -> None:
+        """A worker has it."""
+
+    def ended(self, key: K_contra) -> None:
+        """The worker gave it back."""
+
+    def delayed(self, key: K_contra) -> None:
+        """It comes again after a while."""
+
+    def dropped(self, key: K_contra) -> None:
+        """It was added while it was worked on, and backs off instead."""
+
+
+class _Nobody:
+    def __getattr__(self, _: str) -> Callable[[object], None]:
+        return lambda _: None
+
+
 class WorkQueue(Generic[K]):
     """The queue. Not thread-safe: it lives in one event loop."""
 
-    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None, observer: Observer[K] | None = None) -> None:
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
+        self._observer: Observer[K] = observer if observer is not None else _Nobody()
         self._ready: OrderedDict[K, float] = OrderedDict()  # key -> when it became due
         self._working: dict[K, float] = {}  # key -> since when
         self._again: set[K] = set()  # added while being worked on
@@ -39,14 +65,12 @@ class WorkQueue(Generic[K]):
         self._order = itertools.count()
         self._failures: dict[K, int] = {}
         self._wake = asyncio.Event()
-        self.retries = 0
-        self.adds = 0
 
     # -- adding ---------------------------------------------------------------------------------------------
 
     def add(self, key: K) -> None:
         """Have the key worked on as soon as a worker is free."""
-        self.adds += 1
+        self._observer.added(key)
         self._due.pop(key, None)
         if key in self._working:
             self._again.add(key)
@@ -59,6 +83,7 @@ class WorkQueue(Generic[K]):
         due = self._clock() + max(0.0, seconds)
         if key in self._ready or self._due.get(key, float("inf")) <= due:
             return
+        self._observer.delayed(key)
         self._due[key] = due
         heapq.heappush(self._heap, (due, next(self._order), key))
         self._wake.set()
@@ -73,6 +98,7 @@ class WorkQueue(Generic[K]):
                 key, since = self._ready.popitem(last=False)
                 now = self._clock()
                 self._working[key] = now
+                self._observer.taken(key)
                 if self._ready:
                     self._wake.set()
                 return Taken(key, now - since)
@@ -94,10 +120,11 @@ class WorkQueue(Generic[K]):
         """Give a key back after a failure; return the pause before it is tried again, in seconds."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        self.retries += 1
         pause = min(FIRST_BACKOFF_SECONDS * 2.0 ** min(count, 32), LAST_BACKOFF_SECONDS)
         # An event during the work does not cut the backoff short: it may well come of our own half-done writes.
-        self._again.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self._observer.dropped(key)
         self._give_back(key, pause)
         return pause
 
@@ -108,6 +135,7 @@ class WorkQueue(Generic[K]):
 
     def _give_back(self, key: K, requeue_after: float | None) -> None:
         del self._working[key]
+        self._observer.ended(key)
         if key in self._again:
             self._again.discard(key)
             self.add(key)

@@ -17,6 +17,7 @@ from fpga_operator.plan.image import ImageDesired, plan_image
 from fpga_operator.plan.model import ModelDesired, plan_model
 from fpga_operator.plan.service import plan_service
 from fpga_operator.plan.types import Fault, Manifest, Owner, Plan
+from fpga_operator.run import jobtimes
 from fpga_operator.run.executor import Executor, fault_of
 from fpga_operator.run.observe import observe_image, observe_model, observe_service, read_status
 from fpga_operator.run.slots import JobSlots
@@ -64,6 +65,7 @@ class Reconciler:
 
         Raises:
             Retry: something is in the way that passes by itself; the status is written all the same.
+            Terminal: a person must act; the status says so, and the next resync tries again.
         """
         body = self._store.body(key)
         if body is None:
@@ -76,7 +78,7 @@ class Reconciler:
         self.resynced.discard(key)
         place = place_in_line(owner, body)
         slot = key.kind in WITH_JOBS and self._slots.reserve(key, place)
-        trouble: Retry | None = None
+        trouble: Retry | Terminal | None = None
         try:
             plan = self._plan(owner, body, slot=slot, fault=None)
             try:
@@ -84,8 +86,7 @@ class Reconciler:
             except Retry as error:
                 trouble = error
             except Terminal as error:
-                # Tried again at each resync; said again only when the story changes (see below).
-                log.debug("%s %s/%s: %s", *key, error)
+                trouble = error
                 plan = self._plan(owner, body, slot=slot, fault=fault_of(error))
         finally:
             self._slots.release(key)
@@ -94,11 +95,18 @@ class Reconciler:
         else:
             self._slots.settled(key)
         written = await self._executor.status(owner, body.get("status") or {}, plan)
+        if written and (job := jobtimes.ended(body.get("status") or {}, plan.status)) is not None:
+            self._job_ended(owner, job)
         if written and plan.events:
             log.info("%s %s/%s: %s: %s", *key, plan.events[0].reason, plan.events[0].note)
         if trouble is not None:
             raise trouble
         return plan.requeue_after
+
+    def _job_ended(self, owner: Owner, job: jobtimes.Ended) -> None:
+        live = self._store.body(Key("Job", owner.namespace, job.name)) or {}
+        if (took := jobtimes.seconds(live)) is not None:
+            self._executor.metrics.job_seconds.labels(owner.kind, job.outcome).observe(took)
 
     def _plan(self, owner: Owner, body: Manifest, *, slot: bool, fault: Fault | None) -> Plan:
         now, store, config = self._now(), self._store, self._config

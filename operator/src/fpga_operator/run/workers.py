@@ -4,15 +4,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from functools import partial
 
 from fpga_operator.config import Config
-from fpga_operator.errors import OperatorError
+from fpga_operator.errors import OperatorError, Terminal
 from fpga_operator.plan.jobview import finished
 from fpga_operator.plan.types import MANAGED_BY, OPERATOR, Manifest
 from fpga_operator.run.cluster import RESOURCES, Cluster
 from fpga_operator.run.mapping import MAPPING, OWN, affected, node_matters
 from fpga_operator.run.metrics import Metrics
+from fpga_operator.run.objectmetrics import ObjectMetrics
 from fpga_operator.run.queue import WorkQueue
 from fpga_operator.run.reconcile import Reconciler
 from fpga_operator.run.slots import JobSlots
@@ -99,30 +99,31 @@ class Engine:
         while True:
             taken = await self.queue.take()
             key, kind = taken.key, taken.key.kind
-            self._metrics.waited.observe(taken.waited)
             begin = time.perf_counter()
             try:
                 after = await self._reconciler.reconcile(key)
             except asyncio.CancelledError:
                 raise
+            except Terminal as error:
+                # Told in the status; looked at again at the next change or resync.
+                result = "terminal"
+                self.queue.done(key)
+                log.debug("%s %s/%s: %s", *key, error)
             except OperatorError as error:
+                result = "error"
                 pause = self.queue.failed(key)
-                self._metrics.errors.labels(kind).inc()
-                self._metrics.reconciles.labels(kind, "error").inc()
                 log.warning("%s %s/%s: %s; again in %.1f s", *key, error, pause)
             except Exception:
                 # A defect of ours must not end the worker; it shows in log and metrics, and backs off.
+                result = "panic"
                 pause = self.queue.failed(key)
-                self._metrics.errors.labels(kind).inc()
-                self._metrics.reconciles.labels(kind, "error").inc()
                 log.exception("%s %s/%s failed; again in %.1f s", *key, pause)
             else:
+                result = "success" if after is None else "requeue_after"
                 self.queue.done(key, after)
                 if self._store.get(key) is None:
                     self.queue.forget(key)
-                self._metrics.reconciles.labels(kind, "success" if after is None else "requeue_after").inc()
-            finally:
-                self._metrics.seconds.labels(kind).observe(time.perf_counter() - begin)
+            self._metrics.reconciled(kind, result, time.perf_counter() - begin)
 
     async def _resync(self) -> None:
         count = 0
@@ -168,16 +169,7 @@ class Engine:
         return ""
 
     def _observe_metrics(self) -> None:
-        metrics, queue = self._metrics, self.queue
-        metrics.workers.set(WORKERS)
-        metrics.active.set_function(queue.working)
-        metrics.depth.set_function(queue.depth)
-        metrics.adds.set_function(lambda: queue.adds)
-        metrics.retries.set_function(lambda: queue.retries)
-        metrics.longest.set_function(queue.longest_work)
-        metrics.unfinished.set_function(queue.oldest_wait)
-        metrics.jobs.set_function(lambda: len(self._store.running_jobs()))
-        metrics.jobs_waiting.set_function(self._slots.waiting)
-        for kind in RESOURCES:
-            if kind in MAPPING:
-                metrics.objects.labels(kind).set_function(partial(self._store.count, kind))
+        for kind in OWN:
+            self._metrics.begin(kind, WORKERS)
+        watched = [kind for kind in RESOURCES if kind in MAPPING]
+        ObjectMetrics(self._metrics.registry, self._store, self._slots, OWN, watched)
