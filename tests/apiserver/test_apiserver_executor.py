@@ -283,7 +283,7 @@ async def test_an_object_whose_deletion_went_unseen_is_forgotten(bench: Bench, l
     ghost = {**live, "metadata": {**live["metadata"], "name": "ghost", "uid": "ghost"}}
     for body in (live, ghost):
         store.put(body)
-    await engine.relist()
+    await engine.freshness.check()
     assert [key.name for key in store.keys("AccelService")] == ["svc"]
     assert (await queue.take()).key.name == "ghost"
 

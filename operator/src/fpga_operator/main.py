@@ -21,6 +21,7 @@ from fpga_operator.run.metrics import Metrics
 from fpga_operator.run.queue import WorkQueue
 from fpga_operator.run.reconcile import Reconciler
 from fpga_operator.run.slots import JobSlots
+from fpga_operator.run.source import Source
 from fpga_operator.run.store import Key, Store
 from fpga_operator.run.workers import Engine
 
@@ -36,7 +37,7 @@ async def run(
 
     Raises:
         ConfigError: the configuration or the cluster lacks something.
-        ApiFailure: the API server did not answer at start.
+        ApiFailure: the API server refuses at start.
     """
     keys = KeyDeriver.from_file(config.master_key_file)
     cluster = await Cluster.connect()
@@ -52,15 +53,16 @@ async def run(
         engine = Engine(config, cluster, store, queue, reconciler, slots, metrics)
         registry = kopf.OperatorRegistry()
         register(registry, engine)
+        source = Source(registry, f"http://0.0.0.0:{health_port}/healthz" if health_port else None)
+        engine.restart_watches = source.restart
         log.info("fpga-operator %s starts", __version__)
         async with exposed(metrics.registry, metrics_port):
-            await kopf.operator(
-                registry=registry,
-                clusterwide=True,
-                standalone=True,
-                liveness_endpoint=f"http://0.0.0.0:{health_port}/healthz" if health_port else None,
-                stop_flag=stop,
-            )
+            # Before kopf: when it ends it cancels whatever was started in its time.
+            engine.start()
+            try:
+                await source.run(stop or asyncio.Event())
+            finally:
+                await engine.stop()
     finally:
         await cluster.close()
 

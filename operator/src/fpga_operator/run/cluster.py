@@ -107,7 +107,14 @@ class Cluster:
                 return None
             raise
 
-    async def list(self, kind: str, selector: str = "", *, metadata_only: bool = False) -> list[Manifest]:
+    async def list(
+        self,
+        kind: str,
+        selector: str = "",
+        *,
+        metadata_only: bool = False,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> list[Manifest]:
         """Return the objects of a kind in all namespaces; metadata_only leaves spec and status on the server."""
         found: list[Manifest] = []
         token = ""
@@ -120,7 +127,9 @@ class Cluster:
                 if metadata_only
                 else "application/json"
             )
-            answer = await self._request("GET", self._path(kind, "", ""), query=query, accept=accept)
+            answer = await self._request(
+                "GET", self._path(kind, "", ""), query=query, accept=accept, timeout_seconds=timeout_seconds
+            )
             found += answer.get("items") or []
             token = answer.get("metadata", {}).get("continue", "")
             if not token:
@@ -223,6 +232,7 @@ class Cluster:
         query: dict[str, str] | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Manifest:
         what = f"{method} {path}"
         serialized = await self._api.param_serialize(
@@ -234,7 +244,7 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         try:
-            response = await self._api.call_api(*serialized, _request_timeout=TIMEOUT_SECONDS)
+            response = await self._api.call_api(*serialized, _request_timeout=timeout_seconds)
             data = await response.read()
         except ApiException as error:
             self._count(method, error.status or 0)

@@ -1,6 +1,7 @@
 """Makes a plan true: server-side apply for what we set, a replace for what a hand added, nothing when all is well."""
 
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fpga_operator.errors import ApiFailure, NotOurs, Retry, Terminal
@@ -32,6 +33,15 @@ def controller_uid(body: Manifest) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class _Written:
+    """A keys Secret as we wrote it, without its keys."""
+
+    uid: str
+    version: str
+    wanted: KeysSecret
+
+
 class Executor:
     """Applies plans."""
 
@@ -43,9 +53,7 @@ class Executor:
         self._keys = keys
         self.metrics = metrics
         self._identity = identity
-        self._secrets: dict[
-            tuple[str, str], str
-        ] = {}  # (namespace, name) -> uid of a Secret known to be ours
+        self._secrets: dict[tuple[str, str], _Written] = {}  # by namespace and name
 
     # -- children -------------------------------------------------------------------------------------------
 
@@ -157,12 +165,16 @@ class Executor:
         """Write the Secret, without ever reading one: create it, or apply it once it is known to be ours."""
         place = (owner.namespace, wanted.name)
         known = self._secrets.get(place)
-        if known is not None and not resync:
-            return
+        if known is not None and known.wanted == wanted:
+            if not resync:
+                return
+            meta = (await self._cluster.peek("Secret", *place) or {}).get("metadata", {})
+            if (meta.get("uid"), meta.get("resourceVersion")) == (known.uid, known.version):
+                return
         manifest = self._keys.secret(owner, wanted)
         if known is not None:
             try:
-                await self._apply(manifest, uid=known)
+                self._wrote(place, wanted, await self._apply(manifest, uid=known.uid))
                 return
             except ApiFailure as error:
                 if error.status not in (404, 409):
@@ -175,7 +187,11 @@ class Executor:
         else:
             self._claim(owner, Key("Secret", *place), there)
             applied = await self._apply(manifest, uid=there["metadata"]["uid"])
-        self._secrets[place] = applied["metadata"]["uid"]
+        self._wrote(place, wanted, applied)
+
+    def _wrote(self, place: tuple[str, str], wanted: KeysSecret, applied: Manifest) -> None:
+        meta = applied["metadata"]
+        self._secrets[place] = _Written(meta["uid"], meta["resourceVersion"], wanted)
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered about an object that is gone."""

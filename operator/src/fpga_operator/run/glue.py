@@ -8,10 +8,12 @@ from typing import Any
 import kopf
 
 from fpga_operator.errors import ApiFailure, ConfigError
-from fpga_operator.plan.types import MANAGED_BY, OPERATOR, Manifest
+from fpga_operator.plan.types import Manifest
 from fpga_operator.run.cluster import RESOURCES, Cluster
+from fpga_operator.run.freshness import selector_of
 from fpga_operator.run.mapping import MAPPING
-from fpga_operator.run.workers import UNLABELLED, Engine
+from fpga_operator.run.source import Patience
+from fpga_operator.run.workers import Engine
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +33,17 @@ def configure(settings: kopf.OperatorSettings) -> None:
         "accel.dev/fpga-operator"  # never used; kopf's own would name a third party
     )
     settings.networking.request_timeout = 60
+    settings.networking.error_backoffs = Patience()
     settings.watching.server_timeout = 600
     settings.watching.client_timeout = 660
-    settings.process.ultimate_exiting_timeout = 20
+    settings.process.ultimate_exiting_timeout = (
+        None  # kopf may end and be started again; the kubelet has its own
+    )
     selectors = settings.watching.label_selectors
     for kind in MAPPING:
-        if kind not in UNLABELLED:
+        if selector := selector_of(kind):
             where = RESOURCES[kind]
-            selectors[where.group, where.version, where.plural] = f"{MANAGED_BY}={OPERATOR}"
+            selectors[where.group, where.version, where.plural] = selector
 
 
 def register(registry: kopf.OperatorRegistry, engine: Engine) -> None:
@@ -68,11 +73,6 @@ def register(registry: kopf.OperatorRegistry, engine: Engine) -> None:
     @kopf.on.startup(registry=registry)
     async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
         configure(settings)
-        engine.start()
-
-    @kopf.on.cleanup(registry=registry)
-    async def cleanup(**_: Any) -> None:
-        await engine.stop()
 
     @kopf.on.probe(registry=registry)
     async def progress(**_: Any) -> str:
@@ -90,7 +90,9 @@ def _body(raw: Any, kind: str) -> Manifest:
 
 def _indexer(engine: Engine, kind: str) -> Any:
     async def index(body: Any, **_: Any) -> None:
-        engine.learn(_body(body, kind))
+        manifest = _body(body, kind)
+        engine.freshness.delivered(manifest)
+        engine.learn(manifest)
 
     return index
 
@@ -106,16 +108,30 @@ def _handler(engine: Engine, kind: str) -> Any:
 
 
 async def require_crds(cluster: Cluster, patience_seconds: float) -> None:
-    """Check that the kinds exist: kopf would watch nothing, in silence.
+    """Check that the kinds exist: kopf would watch nothing, in silence. An API server that is away is waited for.
 
     Raises:
         ConfigError: names what is still missing after that time.
-        ApiFailure: the API server does not answer.
+        ApiFailure: the API server refuses to say, for as long.
     """
-    give_up = asyncio.get_running_loop().time() + patience_seconds
-    while missing := [kind for kind in REQUIRED if not await _exists(cluster, kind)]:
-        if asyncio.get_running_loop().time() >= give_up:
-            raise ConfigError(f"the API server does not know {', '.join(missing)}: install the CRDs first")
+    clock = asyncio.get_running_loop().time
+    give_up = clock() + patience_seconds
+    while True:
+        try:
+            missing = [kind for kind in REQUIRED if not await _exists(cluster, kind)]
+        except ApiFailure as error:
+            away = error.status == 0 or error.status >= 500 or error.status == 429
+            if not away and clock() >= give_up:
+                raise
+            log.warning("waiting for the API server: %s", error)
+            give_up = max(give_up, clock() + patience_seconds) if away else give_up
+        else:
+            if not missing:
+                return
+            if clock() >= give_up:
+                raise ConfigError(
+                    f"the API server does not know {', '.join(missing)}: install the CRDs first"
+                )
         await asyncio.sleep(1)
 
 

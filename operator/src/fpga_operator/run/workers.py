@@ -1,15 +1,17 @@
-"""The operator's own tasks around the queue: workers, resync, and the check for objects that vanished unseen."""
+"""The operator's own tasks around the queue: workers, resync, and the check that the watches tell what happens."""
 
 import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 
 from fpga_operator.config import Config
 from fpga_operator.errors import OperatorError, Terminal
 from fpga_operator.plan.jobview import finished
-from fpga_operator.plan.types import MANAGED_BY, OPERATOR, Manifest
+from fpga_operator.plan.types import Manifest
 from fpga_operator.run.cluster import RESOURCES, Cluster
+from fpga_operator.run.freshness import Freshness
 from fpga_operator.run.mapping import MAPPING, OWN, affected, node_matters
 from fpga_operator.run.metrics import Metrics
 from fpga_operator.run.objectmetrics import ObjectMetrics
@@ -21,9 +23,8 @@ from fpga_operator.run.store import Key, Store, key_of
 log = logging.getLogger(__name__)
 
 WORKERS = 4
-RELIST_EVERY = 10  # resyncs
+SECRETS_PER_RESYNC = 30  # keys Secrets looked at in one resync: no watch tells of them
 STUCK_SECONDS = 120.0  # a pass takes milliseconds; requests time out after 30 s
-UNLABELLED = (*OWN, "FpgaNode", "Node")
 
 
 class Engine:
@@ -47,6 +48,10 @@ class Engine:
         self._slots = slots
         self._metrics = metrics
         self._tasks: list[asyncio.Task[None]] = []
+        self._last_end = 0.0  # when a worker last gave a key back, whatever came of it
+        self._turn = 0  # which Secrets are looked at next
+        self.freshness = Freshness(cluster, store, self.gone)
+        self.restart_watches: Callable[[str], None] = log.warning
         self._moved: set[str] = set()  # uids of nodes whose last change was more than a heartbeat
         self._observe_metrics()
 
@@ -85,6 +90,7 @@ class Engine:
         self._tasks = [
             *(asyncio.create_task(self._work(), name=f"worker {number}") for number in range(WORKERS)),
             asyncio.create_task(self._resync(), name="resync"),
+            asyncio.create_task(self._compare(), name="comparison of watches with lists"),
         ]
 
     async def stop(self) -> None:
@@ -103,7 +109,11 @@ class Engine:
             try:
                 after = await self._reconciler.reconcile(key)
             except asyncio.CancelledError:
-                raise
+                # kopf cancels what was started in its time when it ends, an awaited part of a request among it.
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                result = "error"
+                self.queue.failed(key)
             except Terminal as error:
                 # Told in the status; looked at again at the next change or resync.
                 result = "terminal"
@@ -123,37 +133,37 @@ class Engine:
                 self.queue.done(key, after)
                 if self._store.get(key) is None:
                     self.queue.forget(key)
+            self._last_end = asyncio.get_running_loop().time()
             self._metrics.reconciled(kind, result, time.perf_counter() - begin)
 
     async def _resync(self) -> None:
-        count = 0
         while True:
             await asyncio.sleep(self._config.resync_seconds)
-            count += 1
-            if count % RELIST_EVERY == 0:
-                try:
-                    await self.relist()
-                except OperatorError as error:
-                    log.warning("relist: %s", error)
+            for key in self._secrets_of_this_turn():
+                self._reconciler.resynced.add(key)
             for kind in OWN:
                 for key in self._store.keys(kind):
-                    self._reconciler.resynced.add(key)
                     self.queue.add(key)
 
-    async def relist(self) -> None:
-        """Forget objects that were deleted while a watch was down: no event tells of them."""
-        for kind in MAPPING:
-            before = self._store.uids(kind)
-            if not before:
-                continue
-            selector = "" if kind in UNLABELLED else f"{MANAGED_BY}={OPERATOR}"
-            live = await self._cluster.list(kind, selector, metadata_only=True)
-            there = {item["metadata"]["uid"] for item in live}
-            for uid, key in before.items():
-                body = self._store.body(key)
-                if uid not in there and body is not None and body["metadata"]["uid"] == uid:
-                    log.info("%s %s/%s is gone; its deletion went unseen", *key)
-                    self.gone(body)
+    def _secrets_of_this_turn(self) -> list[Key]:
+        """Return the services whose Secret is looked at: all of them, or some in turn where there are many."""
+        services = sorted(self._store.keys("AccelService"))
+        if len(services) <= SECRETS_PER_RESYNC:
+            return services
+        begin = self._turn % len(services)
+        self._turn = begin + SECRETS_PER_RESYNC
+        return [*services, *services][begin : begin + SECRETS_PER_RESYNC]
+
+    async def _compare(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.resync_seconds)
+            try:
+                await self.freshness.check()
+            except Exception:
+                # Health is judged by what is known; a defect here must not end the process by itself.
+                log.exception("watches are not compared")
+            if why := self.freshness.silent():
+                self.restart_watches(why)
 
     # -- health ---------------------------------------------------------------------------------------------
 
@@ -164,9 +174,11 @@ class Engine:
             return f"ended: {', '.join(dead)}"
         if self.queue.longest_work() > STUCK_SECONDS:
             return f"a worker has been at one key for {self.queue.longest_work():.0f} s"
-        if self.queue.oldest_wait() > STUCK_SECONDS:
+        # Many keys in a line are no stall as long as it moves, be it by failures: an API server that is away.
+        still = asyncio.get_running_loop().time() - self._last_end
+        if min(self.queue.oldest_wait(), still) > STUCK_SECONDS:
             return f"a key has waited for {self.queue.oldest_wait():.0f} s"
-        return ""
+        return self.freshness.stalled()
 
     def _observe_metrics(self) -> None:
         for kind in OWN:
