@@ -27,6 +27,13 @@ class Registry(_Section):
     endpoint: str = "http://registry.accel-system.svc:5000"
     node_name: str = "localhost:5000"
     insecure_bases: bool = True
+    secret_name: str = (
+        ""  # a dockerconfigjson Secret that each namespace with models holds; empty: no credentials
+    )
+
+    account_file: Path = Path(
+        "/var/run/accel/registry/.dockerconfigjson"
+    )  # the operator's own; may be missing
 
 
 class Jobs(_Section):
@@ -37,6 +44,8 @@ class Jobs(_Section):
     work_volume: str = "8Gi"
     deadline_seconds: int = Field(default=1800, ge=60)
     max_source_bytes: int = Field(default=4 * 2**30, ge=1)
+    max_source_files: int = Field(default=20_000, ge=1)
+    max_source_ratio: int = Field(default=200, ge=2)  # unpacked to packed bytes of an archive
 
 
 class Serving(_Section):
@@ -45,6 +54,23 @@ class Serving(_Section):
     cpu_request: str = "100m"
     memory_request: str = "256Mi"
     memory_limit: str = "2Gi"
+
+
+class Devices(_Section):
+    """How long bad news of hardware must last before a replica moves, and good news before a device counts again."""
+
+    unhealthy_seconds: float = Field(default=10, ge=0)
+    node_lost_seconds: float = Field(default=30, ge=0)
+
+
+class Sweep(_Section):
+    """When the registry is swept, and of what. `catalog`: every models/ and images/ in it is this cluster's."""
+
+    interval_seconds: float = Field(default=3600, ge=1)
+    grace_seconds: float = Field(default=86400, ge=0)
+    dry_run: bool = False
+    sources: bool = False
+    catalog: bool = True
 
 
 class Config(_Section):
@@ -57,6 +83,9 @@ class Config(_Section):
     max_concurrent_jobs: int = Field(default=2, ge=1)
     jobs: Jobs = Jobs()
     serving: Serving = Serving()
+    sweep: Sweep = Sweep()
+    namespace: str = "accel-system"  # the operator's own
+    devices: Devices = Devices()
     resync_seconds: float = Field(default=30, gt=0)
     master_key_file: Path = Path("/var/run/accel/master/key")
 

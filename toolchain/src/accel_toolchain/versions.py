@@ -3,6 +3,9 @@
 Version n is the tag `vn`. A manifest carries the key of what it was made from; the same key is the same
 version. What is true of one push only (when, with which log) lies in a *record*, a further manifest that
 refers to the first one, so that equal input gives equal bytes.
+
+Registries list tags and nothing else, so every manifest is put under a tag, and no tag that is moved leaves one
+behind without: the operator's sweep finds all there is. The record of a manifest comes before the manifest.
 """
 
 import hashlib
@@ -27,6 +30,7 @@ CREATED: Final = "org.opencontainers.image.created"
 RECORD_TYPE: Final = "application/vnd.accel.record.v1"
 REPORT_LAYER: Final = "application/vnd.accel.report.v1+json"
 LOG_LAYER: Final = "text/plain"
+_OWN_DIGITS: Final = 32
 _TAG = re.compile(r"v([1-9][0-9]{0,8})\Z")
 
 
@@ -114,10 +118,10 @@ def put_record(
     layers: Mapping[str, bytes],
     annotations: Mapping[str, str],
 ) -> Record:
-    """Attach a record to a manifest; `layers` maps media types to contents.
+    """Attach a record to a manifest, which may follow later; `layers` maps media types to contents.
 
     Registries without the referrers API (most) find it through the tag `sha256-<digest>`, which is written
-    always.
+    always. The record has a tag of its own before, and an index that is replaced gets one.
     """
     descriptors = []
     for media_type, content in layers.items():
@@ -132,7 +136,7 @@ def put_record(
         subject=subject.descriptor,
     )
     document = Document(manifest.media_type, manifest.to_bytes())
-    registry.put_manifest(repository, document.digest, document)
+    registry.put_manifest(repository, _own_tag(subject.digest, document.digest), document)
     entry = Descriptor(
         document.media_type,
         document.digest,
@@ -140,9 +144,11 @@ def put_record(
         manifest.annotations,
         artifact_type=RECORD_TYPE,
     )
-    others = tuple(
-        m for m in _referrers(registry, repository, subject.digest) if m.artifact_type != RECORD_TYPE
-    )
+    before = _index(registry, repository, subject.digest)
+    others: tuple[Descriptor, ...] = ()
+    if before is not None:
+        registry.put_manifest(repository, _own_tag(subject.digest, before.digest), before)
+        others = tuple(m for m in _listed(before) if m.artifact_type != RECORD_TYPE)
     index = Index((*others, entry))
     registry.put_manifest(
         repository, _referrers_tag(subject.digest), Document(index.media_type, index.to_bytes())
@@ -152,7 +158,8 @@ def put_record(
 
 def get_record(registry: Registry, repository: str, digest: str) -> Record | None:
     """Return the record of a manifest, or None if it was lost."""
-    for entry in _referrers(registry, repository, digest):
+    index = _index(registry, repository, digest)
+    for entry in _listed(index) if index is not None else ():
         if entry.artifact_type == RECORD_TYPE:
             try:
                 document = registry.get_manifest(repository, entry.digest)
@@ -178,9 +185,18 @@ def _referrers_tag(digest: str) -> str:
     return digest.replace(":", "-")
 
 
-def _referrers(registry: Registry, repository: str, digest: str) -> tuple[Descriptor, ...]:
+def _own_tag(subject: str, digest: str) -> str:
+    """Return a tag for a further manifest of a subject; it names both."""
+    return f"{_referrers_tag(subject)}.{digest.partition(':')[2][:_OWN_DIGITS]}"
+
+
+def _index(registry: Registry, repository: str, digest: str) -> Document | None:
     try:
-        parsed = registry.get_manifest(repository, _referrers_tag(digest)).parse()
+        return registry.get_manifest(repository, _referrers_tag(digest))
     except NotFound:
-        return ()
+        return None
+
+
+def _listed(index: Document) -> tuple[Descriptor, ...]:
+    parsed = index.parse()
     return parsed.manifests if isinstance(parsed, Index) else ()

@@ -4,7 +4,7 @@ Manifests stay dictionaries: the client's models would drop fields that a newer 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -61,10 +61,12 @@ RESOURCES = {
         Resource("FpgaNode", API_VERSION, "fpganodes", namespaced=False),
         Resource("Job", "batch/v1", "jobs"),
         Resource("Deployment", "apps/v1", "deployments"),
+        Resource("ReplicaSet", "apps/v1", "replicasets"),
         Resource("Pod", "v1", "pods"),
         Resource("Service", "v1", "services"),
         Resource("ServiceAccount", "v1", "serviceaccounts"),
         Resource("Secret", "v1", "secrets"),
+        Resource("ConfigMap", "v1", "configmaps"),
         Resource("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets"),
         Resource("NetworkPolicy", "networking.k8s.io/v1", "networkpolicies"),
         Resource("Node", "v1", "nodes", namespaced=False),
@@ -134,6 +136,18 @@ class Cluster:
             token = answer.get("metadata", {}).get("continue", "")
             if not token:
                 return found
+
+    async def each(self, kind: str) -> AsyncIterator[Manifest]:
+        """Yield the objects of a kind in all namespaces, one page in memory at a time."""
+        token = ""
+        while True:
+            query = {"limit": "200", **({"continue": token} if token else {})}
+            answer = await self._request("GET", self._path(kind, "", ""), query=query)
+            for item in answer.get("items") or []:
+                yield item
+            token = answer.get("metadata", {}).get("continue", "")
+            if not token:
+                return
 
     async def apply(self, manifest: Manifest, *, force: bool, dry_run: bool = False) -> Manifest:
         """Apply a child on the server's side, as field manager fpga-operator."""

@@ -52,6 +52,7 @@ class Engine:
         self._turn = 0  # which Secrets are looked at next
         self.freshness = Freshness(cluster, store, self.gone)
         self.restart_watches: Callable[[str], None] = log.warning
+        self.listeners: list[Callable[[Manifest], None]] = []  # are told of every object that is seen
         self._moved: set[str] = set()  # uids of nodes whose last change was more than a heartbeat
         self._observe_metrics()
 
@@ -65,6 +66,8 @@ class Engine:
 
     def seen(self, body: Manifest) -> None:
         """Queue what depends on an object that was learnt."""
+        for listener in self.listeners:
+            listener(body)
         if body["kind"] == "Node":
             if body["metadata"]["uid"] not in self._moved:
                 return
