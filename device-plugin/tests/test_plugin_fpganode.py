@@ -1,10 +1,12 @@
 """The FpgaNode's status as values: what it says of devices and holders, and that it never ticks."""
 
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from fpga_device_plugin.plugin.fpganode import status_of
-from fpga_device_plugin.plugin.holders import Holder, holders_of
+from fpga_device_plugin.plugin import fpganode
+from fpga_device_plugin.plugin.holders import Holder, holders_in, holders_of, remembering
 from fpga_device_plugin.plugin.inventory import Device, devices_of, unreachable
 from fpga_device_plugin.protos import podresources_pb2 as pb
 
@@ -12,6 +14,15 @@ TOLD = {
     "id": "fpga0", "sku": "bw-cnn-a10", "state": "ready", "health": "Healthy", "reason": "",
     "modelDigest": "sha256:ab", "owner": True, "temperatureC": 50.1, "inferences": 7, "epoch": 3,
 }  # fmt: skip
+
+
+NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+
+def status_of(
+    devices: Iterable[Device], held: Mapping[str, Holder], before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    return fpganode.status_of(devices, held, before or {}, NOON)
 
 
 def device(number: int = 0, *, healthy: bool = True, reason: str = "") -> Device:
@@ -44,6 +55,46 @@ def test_everything_at_once() -> None:
     assert (status["total"], status["healthy"], status["free"]) == (4, 3, 2), (
         "neither held nor ill ones are free"
     )
+
+
+EARLIER = "2026-11-21T11:00:00Z"
+SINCE: dict[str, tuple[Any, bool, str | None]] = {
+    # name: (entry before, healthy now) -> healthSince
+    "first seen healthy": (None, True, None),
+    "first seen ill": (None, False, "2026-11-21T12:00:00Z"),
+    "fell ill": ({"health": "Healthy"}, False, "2026-11-21T12:00:00Z"),
+    "still ill": ({"health": "Unhealthy", "healthSince": EARLIER}, False, EARLIER),
+    "well again": ({"health": "Unhealthy", "healthSince": EARLIER}, True, "2026-11-21T12:00:00Z"),
+    "still well": ({"health": "Healthy", "healthSince": EARLIER}, True, EARLIER),
+    "has always been well": ({"health": "Healthy"}, True, None),
+}
+
+
+@pytest.mark.parametrize(("before", "healthy", "expected"), SINCE.values(), ids=SINCE)
+def test_since_when_its_health_is_what_it_is(before: Any, healthy: bool, expected: str | None) -> None:
+    written = {"devices": [{"id": "fpga0", **before}]} if before else {}
+    (entry,) = status_of([device(healthy=healthy)], {}, written)["devices"]
+    assert entry.get("healthSince") == expected
+
+
+A, B = Holder("demo", "a"), Holder("demo", "b")
+MEMORY: dict[str, tuple[Any, Any, bool, Any]] = {
+    # name: (known, told by the kubelet, it began a moment ago) -> who holds what
+    "the kubelet is away": ({"fpga0": A}, None, True, {"fpga0": A}),
+    "it has not heard of its pods yet": ({"fpga0": A}, {}, True, {"fpga0": A}),
+    "it names some of them": ({"fpga0": A, "fpga1": A}, {"fpga1": B}, True, {"fpga0": A, "fpga1": B}),
+    "it has been there for long and knows": ({"fpga0": A}, {}, False, {}),
+}
+
+
+@pytest.mark.parametrize(("known", "told", "fresh", "expected"), MEMORY.values(), ids=MEMORY)
+def test_holders_outlive_a_restart_of_the_kubelet(known: Any, told: Any, fresh: bool, expected: Any) -> None:
+    assert remembering(known, told, fresh=fresh) == expected
+
+
+def test_holders_can_be_read_back() -> None:
+    held = {"fpga1": A}
+    assert holders_in(status_of([device(0), device(1)], held)) == held
 
 
 TICKS = {

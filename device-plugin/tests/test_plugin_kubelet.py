@@ -70,6 +70,20 @@ async def test_registers_again_when_its_socket_is_removed(
     await kubelet.advertises(fpga0="Healthy")
 
 
+async def test_a_lost_kubelet_socket_is_no_reason_to_leave_a_kubelet_that_listens(
+    emulator: StartEmulator, plugin: StartPlugin, kubelet: Kubelet, root: Path
+) -> None:
+    node = await emulator(1)
+    await plugin()
+    await kubelet.advertises(fpga0="Healthy")
+    (root / "kubelet" / "kubelet.sock").unlink()
+    await node.ask("fault", id="fpga0", kind="temperature")
+    await kubelet.advertises(fpga0="Unhealthy")  # heard over the old stream, after the loss
+    await node.ask("fault", id="fpga0", kind="temperature", clear=True)
+    await kubelet.advertises(fpga0="Healthy")
+    assert len(kubelet.requests) == 1
+
+
 async def test_killed_and_started_again_it_knows_everything(
     emulator: StartEmulator, plugin: StartPlugin, kubelet: Kubelet, root: Path
 ) -> None:

@@ -16,7 +16,7 @@ from fpga_device_plugin.protos import podresources_pb2 as pb
 from kubelet_stub import pod_resources
 
 NODE_PATH = "/apis/accel.dev/v1alpha1/fpganodes/node-a"
-PATIENCE = 10.0
+PATIENCE = 30.0  # a new kubelet is not believed for 10 s that nobody holds a device
 
 
 class ApiServer:

@@ -140,6 +140,12 @@ class Built(Provider):
             return
         self._await(f"{wanted.name} to be Ready", lambda: health.is_ready_since(wanted.name, before, api))
 
+    def restart_kubelet(self, node: str) -> None:
+        """SIGKILL the kubelet; process 1 of the node starts it again."""
+        api, before = Api(self.kubeconfig), time.time()
+        run(self.enter(node, ["sh", "-c", 'kill -9 "$(pidof kubelet)"']))
+        self._await(f"{node} to be Ready", lambda: health.is_ready_since(node, before, api))
+
     def enter(self, node: str, argv: Sequence[str]) -> list[str]:
         """Return the words that run `argv` on the node, with its own programs on the PATH."""
         path = f"PATH={nodes.search_path(toolchain.binaries())}"

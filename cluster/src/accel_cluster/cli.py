@@ -43,10 +43,11 @@ def parser() -> argparse.ArgumentParser:
     push.add_argument("image", type=Path, help="OCI archive, OCI layout folder or Docker archive")
     push.add_argument("name", help="NAME:TAG in the cluster's registry")
     node = commands.add_parser(
-        "node", help="kill, start, restart, cordon, uncordon a node, or run a command on it"
+        "node",
+        help="kill, start, restart, cordon, uncordon a node, restart its kubelet, or run a command on it",
     )
     actions = node.add_subparsers(dest="action", required=True)
-    for action in ("kill", "start", "restart", "cordon", "uncordon"):
+    for action in ("kill", "start", "restart", "restart-kubelet", "cordon", "uncordon"):
         actions.add_parser(action).add_argument("name")
     run = actions.add_parser("exec")
     run.add_argument("name")
@@ -93,6 +94,8 @@ def _node(cluster: Cluster, asked: argparse.Namespace) -> int:
         case "restart":
             cluster.kill(asked.name)
             cluster.start(asked.name)
+        case "restart-kubelet":
+            cluster.restart_kubelet(asked.name)
         case "cordon" | "uncordon":
             cluster.run(asked.action, asked.name)
         case "exec":

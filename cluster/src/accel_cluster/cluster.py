@@ -82,6 +82,10 @@ class Cluster:
         """Start a killed node; return when it is Ready."""
         self.provider.start(node)
 
+    def restart_kubelet(self, node: str) -> None:
+        """Kill a node's kubelet, which its supervisor starts again; return when the new one calls the node Ready."""
+        self.provider.restart_kubelet(node)
+
     def exec(self, node: str, argv: Sequence[str]) -> str:
         """Run a command on a node, as root; return its standard output, raise Failed if it fails."""
         return run(self.provider.enter(node, argv))

@@ -70,6 +70,10 @@ class External(Provider):
         """Refuse."""
         self.kill(node)
 
+    def restart_kubelet(self, node: str) -> None:
+        """Refuse."""
+        self.kill(node)
+
     def enter(self, node: str, argv: Sequence[str]) -> list[str]:  # noqa: ARG002 (there is no way in)
         """Refuse."""
         raise Refused(f"no way into {node}: the cluster is not ours")

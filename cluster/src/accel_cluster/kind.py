@@ -88,6 +88,11 @@ class Kind(Provider):
         wait = ["wait", "--for=condition=Ready", f"node/{node}", "--timeout=180s"]
         run([self.program("kubectl"), f"--kubeconfig={self.kubeconfig}", *wait])
 
+    def restart_kubelet(self, node: str) -> None:
+        """Kill the kubelet in the node's container, where systemd starts it again, and wait for the node."""
+        run(self.enter(node, ["systemctl", "kill", "--signal=SIGKILL", "kubelet"]))
+        self.start(node)
+
     def enter(self, node: str, argv: Sequence[str]) -> list[str]:
         """Return the words that run `argv` in the node's container."""
         return ["docker", "exec", "-i", self._known(node), *argv]

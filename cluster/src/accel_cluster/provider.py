@@ -46,5 +46,9 @@ class Provider(ABC):
         """Start a node that was killed; return when it is Ready."""
 
     @abstractmethod
+    def restart_kubelet(self, node: str) -> None:
+        """SIGKILL a node's kubelet, which is started again; return when the new one calls the node Ready."""
+
+    @abstractmethod
     def enter(self, node: str, argv: Sequence[str]) -> list[str]:
         """Return the words that run `argv` on a node."""

@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from fpga_device_plugin.plugin.holders import Holder, holders
+from fpga_device_plugin.plugin.holders import Holder, holders, holders_in, is_fresh, remembering
 from fpga_device_plugin.plugin.inventory import GRACE_SECONDS, Device, Inventory, devices_of, unreachable
 from fpga_device_plugin.plugin.kubeapi import ApiError, KubeApi
 
@@ -26,8 +27,14 @@ LONGEST_PAUSE = 30.0
 MAX_REASON = 512  # characters
 
 
-def status_of(devices: Iterable[Device], held: Mapping[str, Holder]) -> dict[str, Any]:
-    """Return the status: devices in the order of their ids, and three sums over them."""
+def status_of(
+    devices: Iterable[Device], held: Mapping[str, Holder], before: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
+    """Return the status: devices in the order of their ids, and three sums over them.
+
+    `before` is the present status: health that is still the same keeps its time.
+    """
+    known = {entry["id"]: entry for entry in before.get("devices") or ()}
     entries: list[dict[str, Any]] = []
     healthy = free = 0
     for device in sorted(devices, key=lambda device: (len(device.id), device.id)):
@@ -37,6 +44,8 @@ def status_of(devices: Iterable[Device], held: Mapping[str, Holder]) -> dict[str
             "state": device.state,
             "health": "Healthy" if device.healthy else "Unhealthy",
         }
+        if since := _health_since(entry["health"], known.get(device.id), now):
+            entry["healthSince"] = since
         if device.reason:
             entry["reason"] = device.reason[:MAX_REASON]
         if device.model_digest:
@@ -47,6 +56,16 @@ def status_of(devices: Iterable[Device], held: Mapping[str, Holder]) -> dict[str
         free += device.healthy and device.id not in held
         entries.append(entry)
     return {"devices": entries, "total": len(entries), "healthy": healthy, "free": free}
+
+
+def _health_since(health: str, before: Mapping[str, Any] | None, now: datetime) -> str | None:
+    """Return since when; a device that was healthy when it was first seen has been so for as long as anyone knows."""
+    if before is not None and before.get("health") == health:
+        since: str | None = before.get("healthSince")
+        return since
+    if before is None and health == "Healthy":
+        return None
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Reporter:
@@ -60,7 +79,7 @@ class Reporter:
         self._resource = resource
         self._pod_resources = pod_resources
         self._inventory = inventory
-        self._held: Mapping[str, Holder] = {}
+        self._held: Mapping[str, Holder] | None = None
 
     async def run(self) -> None:
         """Write what changed until cancelled; an API server that is away is tried again, ever more slowly."""
@@ -95,15 +114,14 @@ class Reporter:
                 await self._inventory.heard.wait()
 
     async def _wanted(self, written: Mapping[str, Any]) -> dict[str, Any]:
-        held = await holders(self._pod_resources, self._resource)
-        if (
-            held is not None
-        ):  # a kubelet that restarts says nothing about who holds what: keep what it said last
-            self._held = held
-        if self._inventory.heard.is_set():
-            return status_of(self._inventory.devices, self._held)
-        # This process never met the emulator; its predecessor did, and those devices have not gone away.
-        return status_of(map(unreachable, devices_of(written)), self._held)
+        known = holders_in(written) if self._held is None else self._held
+        told = await holders(self._pod_resources, self._resource)
+        self._held = remembering(known, told, fresh=is_fresh(self._pod_resources))
+        devices = self._inventory.devices
+        if not self._inventory.heard.is_set():
+            # This process never met the emulator; its predecessor did, and those devices have not gone away.
+            devices = tuple(map(unreachable, devices_of(written)))
+        return status_of(devices, self._held, written, datetime.now(UTC))
 
     async def _read(self) -> dict[str, Any] | None:
         found = await self._api.get(f"{COLLECTION}/{self._node}")

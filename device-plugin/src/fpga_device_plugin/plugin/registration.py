@@ -115,8 +115,10 @@ class Registrar:
         heard = clock()
         while True:
             seen = directory.changes.count
-            if identity(self._kubelet) != term.kubelet:
-                return "the kubelet's socket is gone or another one"
+            kubelet = identity(self._kubelet)
+            # A socket that is gone says nothing: a kubelet that still listens to us cannot hear of us any other way.
+            if kubelet != term.kubelet and (kubelet is not None or not self._servicer.streams):
+                return "the kubelet's socket is another one" if kubelet else "the kubelet's socket is gone"
             if identity(term.socket) != term.own:
                 return "our socket was removed"
             if self._servicer.streams:
