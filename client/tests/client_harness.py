@@ -1,18 +1,22 @@
 """A small model server for the client's tests: real gRPC, answers made by the test."""
 
 import base64
+import io
 import json
 import os
 import stat
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
+from accel.cli import main
 from accel.tfs.messages import GetModelMetadataResponse, SignatureDefMap
 from accel.tfs.services import PREDICTION_SERVICE, handler
 
@@ -70,7 +74,18 @@ import json, os, socket, sys, threading
 arguments = [a for a in sys.argv[1:] if not a.startswith("--")]
 objects = json.load(open({objects!r}))
 open({log!r}, "a").write(json.dumps(sys.argv[1:]) + "\\n")
-if arguments[0] == "get":
+if arguments[0] == "get" and len(arguments) == 2:
+    kinds, denied = arguments[1].split(","), objects.get("denied", [])
+    names = [key for key in objects if "/" in key and key.split("/")[0] in set(kinds) - set(denied)]
+    print(json.dumps({{"kind": "List", "items": [objects[name] for name in names]}}))
+    refused = [kind for kind in kinds if kind in denied]
+    words = 'Error from server (Forbidden): {{0}} is forbidden: User "u" cannot list resource "{{0}}" in API group ""'
+    sys.exit("\\n".join(words.format(kind.partition(".")[0]) for kind in refused) if refused else 0)
+elif arguments[0] == "logs":
+    if "logs" in objects.get("denied", []):
+        sys.exit('Error from server (Forbidden): pods "x" is forbidden: User "u" cannot get resource "pods/log" in ...')
+    print(objects.get(f"log {{arguments[1]}}", ""))
+elif arguments[0] == "get":
     found = objects.get(f"{{arguments[1]}}/{{arguments[2]}}")
     if found is None:
         sys.exit(f'Error from server (NotFound): {{arguments[1]}} "{{arguments[2]}}" not found')
@@ -111,10 +126,29 @@ class Cluster:
         )
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
         self._known: dict[str, Any] = {}
+        self._write()
         self.path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
 
     def put(self, kind: str, name: str, /, **content: Any) -> None:
-        self._known[f"{kind}/{name}"] = {"metadata": {"name": name, "generation": 1}} | content
+        meta = {
+            "name": name,
+            "namespace": "demo",
+            "generation": 1,
+            "uid": f"{kind}/{name}",
+            "resourceVersion": "1",
+        }
+        meta |= {"creationTimestamp": "2026-01-01T00:00:00Z"} | content.pop("metadata", {})
+        self._known[f"{kind}/{name}"] = {"metadata": meta} | content
+        self._write()
+
+    def log(self, pod: str, text: str) -> None:
+        """`kubectl logs` of a pod."""
+        self._known[f"log {pod}"] = text
+        self._write()
+
+    def deny(self, *kinds: str) -> None:
+        """Take away the right to list kinds, or to read "logs"."""
+        self._known["denied"] = list(kinds)
         self._write()
 
     def forward(self, target: str, port: int, to: int) -> None:
@@ -129,7 +163,24 @@ class Cluster:
         return [json.loads(line) for line in self._log.read_text().splitlines()]
 
     def _write(self) -> None:
-        self._objects.write_text(json.dumps(self._known))
+        fresh = self._objects.with_suffix(".new")  # a kubectl may be reading the old one
+        fresh.write_text(json.dumps(self._known))
+        fresh.replace(self._objects)
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What the installed command does, without a process of its own."""
+    out, error = io.StringIO(), io.StringIO()
+    code: object = 0
+    with mock.patch("sys.argv", ["kubectl-accel", *arguments]), redirect_stdout(out), redirect_stderr(error):
+        try:
+            main()
+        except SystemExit as left:
+            code = left.code
+    if isinstance(code, str):  # the interpreter's rule: a text is printed and the code is 1
+        error.write(code + "\n")
+        code = 1
+    return subprocess.CompletedProcess(list(arguments), int(str(code or 0)), out.getvalue(), error.getvalue())
 
 
 def after(seconds: float, action: Callable[[], None]) -> threading.Timer:

@@ -2,7 +2,7 @@
 details.
 """
 
-__all__ = ["AccelError", "KubectlError", "OutputError", "ServiceNotReady"]
+__all__ = ["AccelError", "KubectlError", "MissingRight", "NotFound", "OutputError", "ServiceNotReady"]
 
 
 class AccelError(Exception):
@@ -19,3 +19,15 @@ class ServiceNotReady(AccelError):
 
 class KubectlError(AccelError):
     """kubectl is missing or refused; the message is kubectl's."""
+
+
+class MissingRight(KubectlError):
+    """The user may not do what was asked; `right` names the missing permission ("get pods/log")."""
+
+    def __init__(self, message: str, right: str) -> None:
+        super().__init__(message)
+        self.right = right
+
+
+class NotFound(AccelError):
+    """There is no object of that name; the command ends with exit code 2, as for wrong usage."""

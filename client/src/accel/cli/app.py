@@ -1,11 +1,12 @@
 """The command line: which commands there are, their options, and how errors leave the process.
 
 Commands print results on standard output and everything else on standard error. Exit codes: 0 done, 1
-refused or failed (the message says why), 2 wrong usage.
+refused or failed (the message says why), 2 wrong usage. `status` has its own, which its help tells.
 """
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+class Format(StrEnum):
+    """What `status` prints."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="kubectl's own by default.")]
 Context = Annotated[str | None, typer.Option("--context", help="kubectl's own by default.")]
@@ -64,15 +73,40 @@ def predict(
 
 @app.command()
 def status(
-    name: Annotated[str, typer.Argument(help="Name of the service, image or model; or kind/name.")],
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Name of a service, image or model, or kind/name. Absent: a table of all."),
+    ] = None,
+    everywhere: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="The table of all namespaces.")
+    ] = False,
+    events: Annotated[int, typer.Option("--events", help="How many of the last events to show.", min=0)] = 5,
+    output: Annotated[
+        Format,
+        typer.Option("--output", "-o", help="json: for scripts; with --watch one line for each change."),
+    ] = Format.TEXT,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show every change until Ctrl-C.")] = False,
+    until_ready: Annotated[
+        bool,
+        typer.Option(
+            "--until-ready", help="Watch until it is Ready (0), or a person must act or time is up (1)."
+        ),
+    ] = False,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", help="Watch no longer than this: 90s, 10m, 1h30m.")
+    ] = None,
     namespace: Namespace = None,
     context: Context = None,
 ) -> None:
-    """Say how an AccelService, AccelImage or FpgaModel is doing, and the objects it stands on."""
-    from accel.cli import story
+    """Show the chain from model to FPGAs that an object belongs to, and what it waits for; or all objects.
+
+    Exit codes: 0 Ready (or the table was shown), 1 not Ready, 2 wrong usage, no such object, or no answer.
+    """
+    from accel.cli import status as command
     from accel.kubectl import Kubectl
 
-    story.status(Kubectl(namespace, context), name)
+    wish = command.Wish(name, everywhere, events, output is Format.JSON, watch, until_ready, timeout)
+    raise typer.Exit(command.status(Kubectl(namespace, context), wish))
 
 
 @app.command()

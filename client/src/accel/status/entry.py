@@ -1,0 +1,222 @@
+"""One object of the chain as the page tells it. Pure: absolute times, no width, no clock."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from accel.status.chain import pinned, upstream_key
+from accel.status.jobs import Progress, progress_of
+from accel.status.pods import Pod, pods_of
+from accel.status.snapshot import Object, Snapshot, owned_by
+
+__all__ = ["Device", "Entry", "cause", "entry_of", "without_repetition"]
+
+FAILING_WHEN_TRUE = ("Stalled", "CapacityLimited")
+SUMMARY = ("Ready", "Available", "Reconciling", "Stalled")
+NOT_SEEN = "the operator has not looked at it: is it running? kubectl get pods -n accel-system"
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the compiler said of a model on an FPGA; the time is simulated, milliseconds a picture."""
+
+    offloaded_ops: int
+    host_ops: int
+    latency_ms: float
+    bound_by: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object. `state` is New, Edited, Working, Waiting, Degraded, Failed, Deleting, Ready or Suspended."""
+
+    kind: str
+    namespace: str
+    name: str
+    state: str
+    ready: bool
+    stalled: bool
+    generation: int
+    reason: str
+    message: str
+    since: str | None = None  # when Ready last changed
+    follows: str = ""  # kind and name of what it stands on
+    pinned: int | None = None  # version of that which it is held at
+    version: int | None = None  # of the model or the image
+    model_version: int | None = None  # in the image, or served
+    digest: str = ""
+    size_bytes: int | None = None
+    revision: str = ""
+    address: str = ""
+    replicas: int | None = None  # wanted
+    ready_replicas: int | None = None
+    device: Device | None = None
+    notes: tuple[str, ...] = ()  # further conditions that are not as they should be
+    progress: Progress | None = None
+    pods: tuple[Pod, ...] = ()
+    more: str = ""  # the command that shows more about a failure
+
+    @property
+    def title(self) -> str:
+        """Kind and name."""
+        return f"{self.kind} {self.name}"
+
+
+def _conditions(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {entry["type"]: entry for entry in status.get("conditions") or ()}
+
+
+def _state(found: Object, conditions: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str]:
+    """Return state, reason and message."""
+    meta, status = found["metadata"], found.get("status") or {}
+    ready = conditions.get("Ready")
+    if ready is None or status.get("observedGeneration", -1) == -1:
+        return "New", "NotSeen", NOT_SEEN
+    if status["observedGeneration"] != meta.get("generation", 1):
+        return "Edited", "NotSeen", "edited since; the operator has not looked at that yet"
+    reason, message = str(ready.get("reason", "")), str(ready.get("message", ""))
+    if ready["status"] == "True":
+        state = "Suspended" if reason == "Suspended" else "Ready"
+    elif conditions.get("Stalled", {}).get("status") == "True":
+        state = "Failed"
+    elif reason == "Deleting":
+        state = "Deleting"
+    elif status.get("state") == "Unhealthy":
+        state = "Degraded"
+    elif status.get("state") == "Unschedulable" or message.startswith("waits for") or "Waiting" in reason:
+        state = "Waiting"
+    else:
+        state = "Working"
+    return state, reason, message
+
+
+def _notes(conditions: Mapping[str, Mapping[str, Any]], message: str) -> tuple[str, ...]:
+    """Return what else is wrong, where the summary does not say it already."""
+    notes = []
+    for kind, entry in conditions.items():
+        wrong = entry["status"] == ("True" if kind in FAILING_WHEN_TRUE else "False")
+        said = str(entry.get("message", ""))
+        by_choice = entry.get("reason") in ("RegisterOnly", "RollingOut", "NoReplicaReady", "NoAddress")
+        if kind not in SUMMARY and wrong and not by_choice and said not in message:
+            notes.append(f"{kind}: {entry.get('reason')}: {said}")
+    available = conditions.get("Available", {})
+    if conditions.get("Stalled", {}).get("status") == "True" and available.get("status") == "True":
+        notes.append(f"meanwhile: {available.get('message')}")
+    return tuple(notes)
+
+
+def entry_of(found: Object, snapshot: Snapshot, flags: str = "") -> Entry:
+    """Tell one object; `flags` are the options of kubectl with which the user reaches it."""
+    meta, status = found["metadata"], found.get("status") or {}
+    conditions = _conditions(status)
+    state, reason, message = _state(found, conditions)
+    seen = state not in ("New", "Edited")
+    upstream = upstream_key(found)
+    entry = Entry(
+        kind=found["kind"],
+        namespace=meta.get("namespace", ""),
+        name=meta["name"],
+        state=state,
+        ready=state in ("Ready", "Suspended"),
+        stalled=state == "Failed",
+        generation=int(meta.get("generation", 1)),
+        reason=reason,
+        message=message,
+        since=conditions.get("Ready", {}).get("lastTransitionTime"),
+        follows=f"{upstream[0]} {upstream[2]}" if upstream else "",
+        pinned=pinned(found),
+        notes=_notes(conditions, message) if seen else (),
+    )
+    if entry.kind == "AccelService":
+        return _service(entry, found, snapshot, flags)
+    entry = _versioned(entry, status)
+    jobs = owned_by(meta["uid"], snapshot.jobs)
+    progress, failed = progress_of(jobs, snapshot.pods, status.get("job") or {})
+    if entry.ready:
+        return entry
+    return replace(entry, progress=progress, more=_command(entry, failed, flags))
+
+
+def _versioned(entry: Entry, status: Mapping[str, Any]) -> Entry:
+    number = status.get("latestVersion" if entry.kind == "FpgaModel" else "imageVersion")
+    versions = {version["version"]: version for version in status.get("versions") or ()}
+    chosen = versions.get(number, {})
+    told = status.get("device") or {}
+    device = (
+        Device(
+            told.get("offloadedOps", 0), told.get("hostOps", 0), told["latencyMs"], told.get("boundBy", "")
+        )
+        if "latencyMs" in told
+        else None
+    )
+    return replace(
+        entry,
+        version=number,
+        model_version=status.get("modelVersion"),
+        digest=chosen.get("digest", "") or str(status.get("image") or "").rpartition("@")[2],
+        size_bytes=chosen.get("sizeBytes"),
+        device=device,
+    )
+
+
+def _service(entry: Entry, found: Object, snapshot: Snapshot, flags: str) -> Entry:
+    status, spec = found.get("status") or {}, found.get("spec") or {}
+    pods = pods_of(found, snapshot)
+    revisions = {pod.revision for pod in pods if pod.revision}
+    good = status.get("lastGood") or {}
+    revision = revisions.pop() if len(revisions) == 1 else ""
+    if not revision and good.get("image") == status.get("image"):
+        revision = good.get("revision", "")
+    troubled = next((pod for pod in pods if pod.state not in ("serves", "stopping") and pod.placed), None)
+    more = ""
+    if troubled is not None and not entry.ready:
+        previous = " --previous" if troubled.restarts else ""
+        more = f"kubectl logs{flags} {troubled.name}{previous}"
+    elif entry.stalled:
+        more = _command(entry, "", flags)
+    return replace(
+        entry,
+        model_version=status.get("modelVersion"),
+        digest=str(status.get("image") or "").rpartition("@")[2],
+        revision=revision,
+        address=status.get("scoringUri", ""),
+        replicas=0 if spec.get("suspend") else spec.get("replicas", 1),
+        ready_replicas=status.get("readyReplicas", 0),
+        pods=pods,
+        more=more,
+    )
+
+
+def _command(entry: Entry, failed: str, flags: str) -> str:
+    if failed:
+        return f"kubectl logs{flags} {failed}"
+    return f"kubectl describe{flags} {entry.kind.lower()} {entry.name}" if entry.stalled else ""
+
+
+def without_repetition(entries: list[Entry]) -> list[Entry]:
+    """Cut what an object repeats of one above it on the page: the operator's messages stand alone, a page's need not.
+
+    "waits for FpgaModel net: Converting: converting and compiling the model" ends after the name.
+    """
+    told: list[Entry] = []
+    for entry in entries:
+        message = entry.message
+        if entry.follows and any(other.title == entry.follows for other in told):
+            at = message.find(f"{entry.follows}: ")
+            if at >= 0:
+                message = message[: at + len(entry.follows)]
+        told.append(replace(entry, message=message))
+    return told
+
+
+def cause(chain: Sequence[Entry]) -> Entry:
+    """Return the first object of a chain (models first) that the last one waits for, or the last one itself.
+
+    An upstream object that is not Ready is no cause where the version below it is pinned.
+    """
+    found = chain[-1]
+    for above in reversed(chain[:-1]):
+        if above.ready or found.follows != above.title or above.title not in found.message:
+            break
+        found = above
+    return found

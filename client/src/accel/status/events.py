@@ -1,0 +1,63 @@
+"""What happened last to the objects of a page, their Jobs and their pods."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from accel.status.entry import Entry
+from accel.status.snapshot import Object
+
+__all__ = ["Event", "latest"]
+
+# The kubelet's and the controllers' chatter: what it says stands in the page's lines about pods and progress.
+CHATTER = (
+    *("Scheduled", "Pulling", "Pulled", "Created", "Started", "Killing"),
+    *("SuccessfulCreate", "SuccessfulDelete", "ScalingReplicaSet", "Completed"),
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened, last at `time` (RFC 3339) and `count` times in all."""
+
+    time: str
+    type: str
+    reason: str
+    about: str  # kind and name
+    message: str
+    count: int = 1
+
+
+def _event(found: Object) -> Event:
+    about, series = found.get("involvedObject") or {}, found.get("series") or {}
+    time = (
+        series.get("lastObservedTime")
+        or found.get("lastTimestamp")
+        or found.get("eventTime")
+        or found["metadata"].get("creationTimestamp")
+    )
+    return Event(
+        time=str(time or ""),
+        type=found.get("type") or "Normal",
+        reason=found.get("reason") or "",
+        about=f"{about.get('kind')} {about.get('name')}",
+        message=" ".join(str(found.get("message") or "").split()),
+        count=int(series.get("count") or found.get("count") or 1),
+    )
+
+
+def latest(
+    events: Iterable[Object], uids: frozenset[str], entries: Iterable[Entry], count: int
+) -> tuple[Event, ...]:
+    """Return the newest `count` events about these uids, each once, without what the page says anyway."""
+    said = {(entry.title, entry.reason, entry.message) for entry in entries}
+    found: dict[tuple[str, str, str], Event] = {}
+    for raw in events:
+        if (raw.get("involvedObject") or {}).get("uid") not in uids:
+            continue
+        event = _event(raw)
+        key = (event.about, event.reason, event.message)
+        chatter = event.type == "Normal" and event.reason in CHATTER
+        if chatter or key in said or (key in found and found[key].time >= event.time):
+            continue
+        found[key] = event
+    return tuple(sorted(found.values(), key=lambda event: event.time, reverse=True)[:count])
