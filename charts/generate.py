@@ -1,7 +1,7 @@
 """What the chart copies or derives: `python charts/generate.py`, and with --check the drift test.
 
 - files/crds/: the CRDs of crds/ (Helm packages nothing from outside the chart's folder)
-- files/rbac/: the rules of operator/rbac.yaml and device-plugin/rbac.yaml
+- files/rbac/: the rules of operator/rbac.yaml, operator/rbac-namespace.yaml and device-plugin/rbac.yaml
 - values.schema.json: the shape of values.yaml, closed, with the rules of RULES below
 """
 
@@ -14,7 +14,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "fpga-operator"
-RBAC = {"operator": ROOT / "operator" / "rbac.yaml", "device-plugin": ROOT / "device-plugin" / "rbac.yaml"}
+RBAC = {
+    "operator": ROOT / "operator" / "rbac.yaml",
+    "operator-namespace": ROOT / "operator" / "rbac-namespace.yaml",
+    "device-plugin": ROOT / "device-plugin" / "rbac.yaml",
+}
 
 QUANTITY = {"type": ["string", "integer"], "pattern": r"^[0-9]+(\.[0-9]+)?(m|[kKMGT]i?)?$"}
 RESOURCES = {
@@ -32,6 +36,8 @@ RULES: dict[str, dict[str, Any]] = {
     "resourceName": {"type": "string", "pattern": r"^[a-z0-9.-]+\.[a-z0-9.-]+/[A-Za-z0-9._-]+$"},
     "operator.maxConcurrentJobs": {"type": "integer", "minimum": 1},
     "operator.resyncSeconds": {"type": "number", "exclusiveMinimum": 0},
+    "operator.sweep.intervalSeconds": {"type": "number", "minimum": 1},
+    "operator.sweep.graceSeconds": {"type": "number", "minimum": 0},
     "operator.jobs.deadlineSeconds": {"type": "integer", "minimum": 60},
     "operator.jobs.maxSourceBytes": {"type": "number", "minimum": 1},
     "emulator.flashSeconds": {"type": "number", "minimum": 0},
@@ -91,15 +97,11 @@ def schema() -> str:
 
 
 def rules(source: Path) -> str:
-    """Return the rules of the ClusterRole in a room's rbac.yaml, as the chart reads them."""
+    """Return the rules of the one role in a room's rbac file, as the chart reads them."""
     documents = [document for document in yaml.safe_load_all(source.read_text()) if document]
-    found = [
-        rule for document in documents if document["kind"] == "ClusterRole" for rule in document["rules"]
-    ]
-    if any(document["kind"] == "Role" for document in documents):
-        raise ValueError(
-            f"{source}: the chart has no place for a namespaced Role; add one before the rule moves"
-        )
+    if len({document["kind"] for document in documents}) != 1:
+        raise ValueError(f"{source}: roles of one kind to a file; the chart binds each file in its own way")
+    found = [rule for document in documents for rule in document["rules"]]
     header = f"# Copied from {source.relative_to(ROOT)} by charts/generate.py; do not edit.\n"
     return header + yaml.safe_dump({"rules": found}, sort_keys=False)
 

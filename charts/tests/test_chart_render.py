@@ -192,6 +192,32 @@ def test_rules_are_the_rooms_own(objects: list[Object], account: str, source: st
         assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
 
 
+def test_rules_in_the_own_namespace_are_the_rooms_own(objects: list[Object]) -> None:
+    role = yaml.safe_load((ROOT / "operator/rbac-namespace.yaml").read_text())
+    assert one(objects, "Role", "fpga-operator")["rules"] == role["rules"]
+    assert one(objects, "Role", "fpga-operator")["metadata"]["namespace"] == "accel-system"
+    (subject,) = one(objects, "RoleBinding", "fpga-operator")["subjects"]
+    assert (subject["name"], subject["namespace"]) == ("fpga-operator", "accel-system")
+
+
+def test_only_the_embedded_registry_is_swept_by_its_catalog(objects: list[Object]) -> None:
+    def sweep(rendered: list[Object]) -> Object:
+        config = yaml.safe_load(one(rendered, "ConfigMap", "fpga-operator")["data"]["operator.yaml"])
+        assert config["namespace"] == "accel-system"
+        found: Object = config["sweep"]
+        return found
+
+    assert sweep(objects) == {
+        "intervalSeconds": 3600,
+        "graceSeconds": 86400,
+        "dryRun": False,
+        "sources": False,
+        "catalog": True,
+    }
+    external = {"endpoint": "https://r.example.com", "nodeName": "r.example.com"}
+    assert not sweep(render({"registry": {"enabled": False, "external": external}}))["catalog"]
+
+
 def test_master_key(objects: list[Object]) -> None:
     secret = one(objects, "Secret", "fpga-operator-master-key")
     assert len(base64.b64decode(secret["data"]["key"])) >= 32

@@ -40,6 +40,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         kubectl("apply", "-f", str(ROOT / "operator" / "rbac.yaml"))
         kubectl("create", "namespace", "accel-system")
+        kubectl("apply", "-f", str(ROOT / "operator" / "rbac-namespace.yaml"))
+        kubectl(
+            "create",
+            "rolebinding",
+            "fpga-operator",
+            "--namespace=accel-system",
+            "--role=fpga-operator",
+            "--serviceaccount=accel-system:fpga-operator",
+        )
         kubectl(
             "create",
             "clusterrolebinding",
