@@ -12,6 +12,7 @@ from fpga_operator.api.base import (
     Reference,
     Short,
     StatusBase,
+    Text,
     listed_by,
     rule,
 )
@@ -236,7 +237,15 @@ class HeldDevice(ApiModel):
     pod: Short = Field(description="Name of the pod.")
     node: Short = Field(description="Name of the node.")
     device: Short = Field(description="Id of the device on that node.")
-    health: Short | None = Field(default=None, description="Healthy or Unhealthy.")
+    health: Short | None = Field(
+        default=None, description="Healthy or Unhealthy; Unknown while its node is not ready."
+    )
+    reason: Text | None = Field(default=None, description="Why it is not healthy.")
+    lost: bool | None = Field(
+        default=None,
+        description="It was unhealthy for so long that its replica moves as soon as another FPGA is free; "
+        "until it has been healthy for as long.",
+    )
 
 
 class LastGood(ApiModel):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from fpga_operator.api.base import ApiModel, Short, Text, listed_by
+from fpga_operator.api.base import ApiModel, Short, Text, Time, listed_by
 
 
 class Holder(ApiModel):
@@ -24,6 +24,9 @@ class NodeDevice(ApiModel):
     )
     health: Short | None = Field(default=None, description="Healthy or Unhealthy.")
     reason: Text | None = Field(default=None, description="Why it is unhealthy.")
+    health_since: Time | None = Field(
+        default=None, description="Since when; absent if its health never changed since it was first seen."
+    )
     model_digest: Short | None = Field(default=None, description="Digest of the program that it holds.")
     holder: Holder | None = None
 

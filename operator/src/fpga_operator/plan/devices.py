@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
-from fpga_operator.api.accelservice import HeldDevice, Placement
-from fpga_operator.plan.types import Manifest
+from fpga_operator.api.accelservice import Placement
+from fpga_operator.plan.types import Manifest, parse_time
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,13 @@ class NodeView:
     taints: tuple[tuple[str, str, str], ...]  # key, value, effect
     ready: bool
     address: str
+    since: datetime | None = None  # since when it is ready, or is not
 
     @classmethod
     def of(cls, node: Manifest) -> "NodeView":
         """Read it from the live Node."""
         spec, status = node.get("spec", {}), node.get("status", {})
+        told: Manifest = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {})
         taints = [(t["key"], t.get("value", ""), t["effect"]) for t in spec.get("taints") or []]
         if spec.get("unschedulable"):
             taints.append(("node.kubernetes.io/unschedulable", "", "NoSchedule"))
@@ -29,10 +32,11 @@ class NodeView:
             name=node["metadata"]["name"],
             labels=dict(node["metadata"].get("labels") or {}),
             taints=tuple(dict.fromkeys(taints)),
-            ready=any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or []),
+            ready=told.get("status") == "True",
             address=next(
                 (a["address"] for a in status.get("addresses") or [] if a["type"] == "InternalIP"), ""
             ),
+            since=_moment(told.get("lastTransitionTime")),
         )
 
 
@@ -44,6 +48,12 @@ class DeviceView:
     id: str
     healthy: bool
     holder: tuple[str, str] | None  # namespace, pod
+    reason: str = ""
+    since: datetime | None = None  # since when it is healthy, or is not; None: as long as anybody knows
+
+    def settled(self, now: datetime, seconds: float) -> bool:
+        """Tell whether its health has been what it is for so long that it may be counted on."""
+        return self.since is None or (now - self.since).total_seconds() >= seconds
 
 
 @dataclass(frozen=True)
@@ -67,9 +77,15 @@ def devices_of(body: Manifest) -> tuple[DeviceView, ...]:
                 id=device["id"],
                 healthy=device.get("health", "Healthy") == "Healthy",
                 holder=(holder["namespace"], holder["pod"]) if holder else None,
+                reason=device.get("reason", ""),
+                since=_moment(device.get("healthSince")),
             )
         )
     return tuple(found)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return parse_time(text) if text else None
 
 
 def _tolerated(taint: tuple[str, str, str], placement: Placement) -> bool:
@@ -86,61 +102,93 @@ def _tolerated(taint: tuple[str, str, str], placement: Placement) -> bool:
 
 def eligible(nodes: Iterable[NodeView], placement: Placement) -> frozenset[str]:
     """Return the names of the nodes that a service's pods may go to."""
-    wanted = placement.node_selector or {}
     return frozenset(
         node.name
         for node in nodes
-        if node.ready
-        and all(node.labels.get(key) == value for key, value in wanted.items())
-        and all(_tolerated(taint, placement) for taint in node.taints)
+        if node.ready and _selected(node, placement) and all(_tolerated(t, placement) for t in node.taints)
     )
 
 
+def _selected(node: NodeView, placement: Placement) -> bool:
+    return all(node.labels.get(key) == value for key, value in (placement.node_selector or {}).items())
+
+
+def away(nodes: Iterable[NodeView], devices: Iterable[DeviceView], placement: Placement) -> Mapping[str, str]:
+    """Return the nodes whose devices would count if the nodes were there, each with what is wrong with it."""
+    known = {node.name: node for node in nodes}
+    gone = {d.node: "no such node any more" for d in devices if d.node not in known}
+    lost = {
+        n.name: "the node is not ready" for n in known.values() if not n.ready and _selected(n, placement)
+    }
+    return {**gone, **lost}
+
+
 def free_devices(devices: Iterable[DeviceView], serving: Iterable[ServingPod], nodes: frozenset[str]) -> int:
-    """Count healthy devices on those nodes that nobody holds, pods just placed included."""
+    """Count the pods that the scheduler could still place on these nodes.
+
+    The kubelet tells it a number of healthy devices: a pod on one that fell ill takes up the place of a healthy one.
+    """
+    here = [device for device in devices if device.node in nodes]
+    holders = {device.holder for device in here if device.holder is not None}
+    places: Counter[str] = Counter()
+    for device in here:
+        places[device.node] += device.healthy - (device.holder is not None)
+    for pod in serving:
+        if pod.node in nodes and (pod.namespace, pod.name) not in holders:
+            places[pod.node] -= 1
+    return sum(max(0, count) for count in places.values())
+
+
+def idle_devices(
+    devices: Iterable[DeviceView],
+    serving: Iterable[ServingPod],
+    nodes: frozenset[str],
+    now: datetime,
+    settle_seconds: float,
+) -> int:
+    """Count the devices on those nodes that a pod could move to: held by nobody, and healthy for a while."""
     here = [device for device in devices if device.node in nodes]
     held = {device.holder for device in here if device.holder is not None}
-    idle = sum(1 for device in here if device.healthy and device.holder is None)
+    idle = sum(1 for d in here if d.healthy and d.holder is None and d.settled(now, settle_seconds))
     coming = sum(1 for pod in serving if pod.node in nodes and (pod.namespace, pod.name) not in held)
     return max(0, idle - coming)
 
 
-def held_by(devices: Iterable[DeviceView], namespace: str, pods: frozenset[str]) -> tuple[HeldDevice, ...]:
-    """Return the devices that these pods hold."""
-    return tuple(
-        HeldDevice(
-            pod=device.holder[1],
-            node=device.node,
-            device=device.id,
-            health="Healthy" if device.healthy else "Unhealthy",
-        )
-        for device in sorted(devices, key=lambda d: (d.node, d.id))
-        if device.holder is not None and device.holder[0] == namespace and device.holder[1] in pods
-    )
-
-
 def holders_story(
-    devices: Iterable[DeviceView], serving: Iterable[ServingPod], namespace: str, nodes: frozenset[str]
+    devices: Iterable[DeviceView],
+    serving: Iterable[ServingPod],
+    namespace: str,
+    nodes: frozenset[str],
+    missing: Mapping[str, str],
 ) -> str:
-    """Say who holds the devices on these nodes; holders in other namespaces stay unnamed."""
-    here = sorted((d for d in devices if d.node in nodes), key=lambda d: (d.node, d.id))
-    if not here:
-        return "no node that it may run on has an FPGA (kubectl get fpganodes lists them)"
+    """Say who holds the devices on these nodes, and what is wrong with the missing ones.
+
+    Holders in other namespaces stay unnamed: whoever reads a service need not know of them.
+    """
+    devices = sorted(devices, key=lambda d: (d.node, d.id))
+    here = [device for device in devices if device.node in nodes]
+    absent = Counter(device.node for device in devices if device.node in missing and device.node not in nodes)
     services = {(pod.namespace, pod.name): pod.service for pod in serving}
     by_node: dict[str, Counter[str]] = {}
     for device in here:
+        who = _holder(device, services, namespace)
         if not device.healthy:
-            who = "unhealthy"
-        elif device.holder is None:
-            who = "free"
-        elif device.holder[0] != namespace:
-            who = "another namespace"
-        else:
-            service = services.get(device.holder)
-            who = f"AccelService {service}" if service else f"pod {device.holder[1]}"
+            who = "unhealthy" if device.holder is None else f"unhealthy, held by {who}"
         by_node.setdefault(device.node, Counter())[who] += 1
-    told = (
+    told = [
         f"{node}: " + ", ".join(f"{who} ({count})" for who, count in sorted(counts.items()))
         for node, counts in by_node.items()
-    )
-    return f"of {len(here)} FPGAs, " + "; ".join(told)
+    ]
+    told += [f"{node}: {missing[node]} ({count})" for node, count in sorted(absent.items())]
+    if not told:
+        return "no node that it may run on has an FPGA (kubectl get fpganodes lists them)"
+    return f"of {len(here) + absent.total()} FPGAs, " + "; ".join(told)
+
+
+def _holder(device: DeviceView, services: Mapping[tuple[str, str], str], namespace: str) -> str:
+    if device.holder is None:
+        return "free"
+    if device.holder[0] != namespace:
+        return "another namespace"
+    service = services.get(device.holder)
+    return f"AccelService {service}" if service else f"pod {device.holder[0]}/{device.holder[1]}"

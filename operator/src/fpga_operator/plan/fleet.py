@@ -29,6 +29,7 @@ class ServiceObserved:
     nodes: tuple[NodeView, ...] = ()
     devices: tuple[DeviceView, ...] = ()
     serving_pods: tuple[ServingPod, ...] = ()
+    strays: tuple[Manifest, ...] = ()
     fault: Fault | None = None
 
 

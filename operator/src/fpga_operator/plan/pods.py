@@ -33,6 +33,7 @@ class PodView:
     unplaced_why: str
     sandboxed: bool | None  # whether volumes and network are there; None where the kubelet does not say
     trouble: str  # what its container waits for or died of
+    failure: str = ""  # why the whole pod ended, in the kubelet's words
 
     @property
     def alive(self) -> bool:
@@ -93,6 +94,7 @@ def pod_view(pod: Manifest) -> PodView:
         unplaced_why=conditions.get("PodScheduled", {}).get("message", "") if not node else "",
         sandboxed=None if sandbox is None else sandbox["status"] == "True",
         trouble=next((text for container in containers if (text := _trouble(container))), ""),
+        failure=": ".join(text for text in (status.get("reason"), status.get("message")) if text),
     )
 
 

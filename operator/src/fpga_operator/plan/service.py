@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from fpga_operator.config import Config
-from fpga_operator.plan import children, serving
+from fpga_operator.plan import children, health, serving
 from fpga_operator.plan.conditions import Conditions, changes
 from fpga_operator.plan.devices import free_devices
 from fpga_operator.plan.fleet import ServiceDesired, ServiceObserved, fleet_of
@@ -12,7 +12,7 @@ from fpga_operator.plan.rollout import STUCK_SECONDS, Strategy
 from fpga_operator.plan.rollout import choose as choose_strategy
 from fpga_operator.plan.servicestatus import given_out, set_details, status_of
 from fpga_operator.plan.standing import Standing
-from fpga_operator.plan.types import REVISION_LABEL, Plan, Ref
+from fpga_operator.plan.types import REVISION_LABEL, Event, Plan, Ref
 
 
 def plan_service(desired: ServiceDesired, observed: ServiceObserved, config: Config, now: datetime) -> Plan:
@@ -33,8 +33,15 @@ def plan_service(desired: ServiceDesired, observed: ServiceObserved, config: Con
     built = conditions.build()
     status = status_of(standing, conditions)
     final = status.model_copy(update={"conditions": built}).dump()
+    deletes, why = endings(standing)
     plan = Plan(
-        status=final, requeue_after=standing.requeue_after(), events=changes(previous.conditions, built)
+        status=final,
+        requeue_after=standing.requeue_after(),
+        events=(
+            *health.events(previous.devices, standing.seats),
+            *why,
+            *changes(previous.conditions, built),
+        ),
     )
     if owner.deleting:
         return plan
@@ -46,11 +53,30 @@ def plan_service(desired: ServiceDesired, observed: ServiceObserved, config: Con
         plan,
         children=tuple(wanted),
         keys=children.keys_secret(owner) if auth else None,
-        # Debris of node reboots: the kubelet refused them before its devices were back; nobody else deletes them.
-        deletes=tuple(
-            Ref("Pod", owner.namespace, p.name, p.uid) for p in fleet.pods if p.failed and not p.terminating
-        ),
+        deletes=deletes,
     )
+
+
+def endings(standing: Standing) -> tuple[tuple[Ref, ...], tuple[Event, ...]]:
+    """Return the pods that must go, and an event for each that says why."""
+    refs: list[Ref] = []
+    told: list[Event] = []
+
+    def end(name: str, uid: str, reason: str, why: str) -> None:
+        refs.append(Ref("Pod", standing.owner.namespace, name, uid))
+        told.append(Event("Normal", reason, f"deleted pod {name}: {why}"))
+
+    for pod in standing.moves:
+        why = next(seat.told() for seat in standing.sick if seat.pod == pod)
+        end(pod.name, pod.uid, "ReplicaMoved", f"{why}; another FPGA is free for its successor")
+    # What a reboot, an eviction or a full node leaves: their set has made others, and nobody else deletes them.
+    for pod in standing.fleet.pods:
+        if pod.failed and not pod.terminating:
+            end(pod.name, pod.uid, "FailedPodDeleted", pod.failure or "it has ended")
+    for stray in standing.observed.strays:
+        meta = stray["metadata"]
+        end(meta["name"], meta["uid"], "StrayPodDeleted", "its labels were changed, so its set let go of it")
+    return tuple(refs), tuple(told)
 
 
 def strategy_of(standing: Standing) -> Strategy:
@@ -64,7 +90,9 @@ def strategy_of(standing: Standing) -> Strategy:
         if isinstance(surge, int) and isinstance(unavailable, int):
             current = Strategy(surge, unavailable)
         starting = live["spec"]["template"]["metadata"]["labels"].get(REVISION_LABEL) != fleet.revision
-    leaving = any(pod.terminating for pod in fleet.pods)
+    # Those on a node that does not answer are not about to give anything back.
+    there = {node.name for node in observed.nodes if node.ready}
+    leaving = any(pod.terminating and pod.node in there for pod in fleet.pods)
     stuck = (
         bool(fleet.old)
         and not leaving

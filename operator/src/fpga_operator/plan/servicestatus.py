@@ -3,7 +3,6 @@
 from fpga_operator.api.accelservice import AccelServiceStatus, ExposeType, LastGood
 from fpga_operator.plan import children
 from fpga_operator.plan.conditions import Conditions
-from fpga_operator.plan.devices import held_by
 from fpga_operator.plan.standing import Standing
 from fpga_operator.plan.types import SERVICE_LABEL
 from fpga_operator.plan.upstream import Verdict
@@ -45,6 +44,8 @@ def _image_ready(standing: Standing, conditions: Conditions) -> None:
 def _devices_available(standing: Standing, conditions: Conditions) -> None:
     if standing.fleet.wanted == 0:
         conditions.set("DevicesAvailable", True, "NoneWanted", "no replica is wanted")
+    elif standing.sick and not standing.fleet.unplaced:
+        conditions.set("DevicesAvailable", False, "DeviceUnhealthy", standing.sick_story())
     elif standing.fleet.unplaced and standing.lacks_device():
         conditions.set("DevicesAvailable", False, *standing.unplaced_story())
     elif len([pod for pod in standing.fleet.new if pod.scheduled]) >= standing.fleet.wanted:
@@ -111,9 +112,7 @@ def status_of(standing: Standing, conditions: Conditions) -> AccelServiceStatus:
         replicas=len(fleet.alive),
         ready_replicas=len(fleet.ready),
         selector=f"{SERVICE_LABEL}={standing.owner.name}",
-        devices=held_by(
-            standing.observed.devices, standing.owner.namespace, frozenset(pod.name for pod in fleet.pods)
-        ),
+        devices=tuple(seat.held() for seat in standing.seats),
         keys_secret=children.keys_name(standing.owner)
         if standing.spec.auth is None or standing.spec.auth.enabled is not False
         else None,

@@ -4,8 +4,9 @@ from datetime import datetime
 
 from fpga_operator.api.accelservice import Placement
 from fpga_operator.config import Config
+from fpga_operator.plan import health
 from fpga_operator.plan.conditions import Situation
-from fpga_operator.plan.devices import eligible, holders_story
+from fpga_operator.plan.devices import away, eligible, holders_story, idle_devices
 from fpga_operator.plan.fleet import Fleet, ServiceDesired, ServiceObserved
 from fpga_operator.plan.pods import PodView
 from fpga_operator.plan.rollout import STUCK_SECONDS
@@ -32,7 +33,43 @@ class Standing:
         self.observed, self.previous = observed, observed.status
         self.config, self.now = config, now
         self.fleet, self.choice = fleet, choice
-        self.nodes = eligible(observed.nodes, self.spec.placement or Placement())
+        placement = self.spec.placement or Placement()
+        self.nodes = eligible(observed.nodes, placement)
+        self.away = away(observed.nodes, observed.devices, placement)
+        self.seats = health.seats(
+            fleet.pods,
+            self.owner.namespace,
+            health.World(
+                devices=observed.devices,
+                nodes={node.name: node for node in observed.nodes},
+                limits=config.devices,
+                now=now,
+                remembered=health.remembered(self.previous.devices),
+                leave_to_taints=health.leaves_to_taints(placement),
+            ),
+        )
+        self.sick = tuple(seat for seat in self.seats if seat.pod.alive and not seat.pod.ready and seat.ill)
+        self.moves = self._moves()
+
+    def _moves(self) -> tuple[PodView, ...]:
+        """Return the pods that shall end, so that their successors get other devices."""
+        if self.owner.deleting or not self.fleet.wanted:
+            return ()
+        idle = idle_devices(
+            self.observed.devices,
+            self.observed.serving_pods,
+            self.nodes,
+            self.now,
+            self.config.devices.unhealthy_seconds,
+        )
+        placed = sum(1 for pod in self.fleet.alive if pod.scheduled)
+        return health.movers(self.seats, wanted=self.fleet.wanted, placed=placed, idle=idle)
+
+    def clock(self, pod: PodView) -> datetime | None:
+        """Return when the deadline's clock of a pod began: not before its device was well."""
+        began = pod.clock()
+        well = [seat.since for seat in self.seats if seat.pod.name == pod.name and seat.since is not None]
+        return max([began, *well]) if began is not None else None
 
     def deadline(self) -> float:
         """Return the seconds in which a placed pod must become ready."""
@@ -46,14 +83,25 @@ class Standing:
 
     def late(self) -> tuple[PodView, ...]:
         """Pods that had a device for longer than the deadline and are not ready."""
-        return tuple(p for p in self.fleet.new if not p.ready and self.age(p.clock()) >= self.deadline())
+        ill = {seat.pod.name for seat in self.sick}
+        return tuple(
+            pod
+            for pod in self.fleet.new
+            if not pod.ready and pod.name not in ill and self.age(self.clock(pod)) >= self.deadline()
+        )
 
     def requeue_after(self) -> float | None:
         """Return when the passing of time alone changes something, seconds from now."""
-        waits: list[float | None] = []
+        waits: list[float | None] = [seat.wait for seat in self.seats]
+        if any(
+            seat.lost and seat.ill for seat in self.seats
+        ):  # a device may be about to be counted as healthy
+            settle = self.config.devices.unhealthy_seconds
+            waits += [self._left(d.since, settle) for d in self.observed.devices if d.healthy]
         for pod in self.fleet.new:
-            if not pod.ready and pod.clock() is not None:
-                waits += [self.deadline() - self.age(pod.clock()), self._left(pod.placed_at, VOLUME_SECONDS)]
+            began = self.clock(pod)
+            if not pod.ready and began is not None:
+                waits += [self.deadline() - self.age(began), self._left(pod.placed_at, VOLUME_SECONDS)]
             if not pod.scheduled:
                 waits.append(self._left(pod.unplaced_at, STUCK_SECONDS))
         ahead = [wait for wait in waits if wait is not None and wait > 0]
@@ -84,9 +132,7 @@ class Standing:
             return self.choice.verdict
         if self.fleet.wanted == 0:
             if self.fleet.pods or not self.fleet.in_sync:
-                return Verdict(
-                    Situation.WORKING, "Suspending", f"{len(self.fleet.pods)} pods are still stopping"
-                )
+                return Verdict(Situation.WORKING, "Suspending", self._stopping())
             return Verdict(Situation.SUSPENDED, "Suspended", "no replica is wanted; no FPGA is held")
         if self.fleet.complete:
             return Verdict(
@@ -111,6 +157,12 @@ class Standing:
             reason, why = self.unplaced_story()
             situation = Situation.DEGRADED if fleet.ready else Situation.UNSCHEDULABLE
             return Verdict(situation, reason, f"{figures}; {why}")
+        if self.sick and not fleet.unplaced:
+            waits = any(seat.lost for seat in self.sick) and not self.moves and not fleet.ready
+            situation = (
+                Situation.UNSCHEDULABLE if waits else Situation.DEGRADED if fleet.ready else Situation.WORKING
+            )
+            return Verdict(situation, "DeviceUnhealthy", f"{figures}; {self.sick_story()}")
         trouble = self._trouble()
         if self.was_out() and fleet.ready:
             return Verdict(Situation.DEGRADED, "ReplicasNotReady", figures + trouble)
@@ -125,6 +177,28 @@ class Standing:
             return f"; {told}"
         return next((f"; {p.name}: {p.trouble}" for p in self.fleet.new if not p.ready and p.trouble), "")
 
+    def sick_story(self) -> str:
+        """Say which devices are ill under which replicas, and what comes of it. Nothing in it ticks."""
+        told = "; ".join(seat.told() for seat in self.sick)
+        if self.moves:
+            return f"{told}; moving {', '.join(pod.name for pod in self.moves)} to another FPGA"
+        if not any(seat.lost for seat in self.sick):
+            return f"{told}; moves if that lasts and another FPGA is free"
+        return f"{told}; waits until it is well again or another FPGA is free for it: {self.devices_story()}"
+
+    def devices_story(self) -> str:
+        """Say who holds the devices that this service could use."""
+        return holders_story(
+            self.observed.devices, self.observed.serving_pods, self.owner.namespace, self.nodes, self.away
+        )
+
+    def _stopping(self) -> str:
+        """Say how many pods still end, and which of them cannot because their nodes do not answer."""
+        there = {node.name for node in self.observed.nodes if node.ready}
+        stuck = sorted({pod.node for pod in self.fleet.pods if pod.scheduled and pod.node not in there})
+        why = f" (no answer from {', '.join(stuck)})" if stuck else ""
+        return f"{len(self.fleet.pods)} pods are still stopping{why}"
+
     def lacks_device(self) -> bool:
         """Tell whether the scheduler names the FPGA as what is missing."""
         return any(self.config.resource_name in pod.unplaced_why for pod in self.fleet.unplaced)
@@ -133,9 +207,7 @@ class Standing:
         """Return reason and sentence about the pods that the scheduler finds no node for."""
         count = len(self.fleet.unplaced)
         if self.lacks_device():
-            story = holders_story(
-                self.observed.devices, self.observed.serving_pods, self.owner.namespace, self.nodes
-            )
+            story = self.devices_story()
             noun = "replica waits" if count == 1 else "replicas wait"
             return "WaitingForDevice", f"{count} {noun} for an FPGA: {story}"
         return "Unschedulable", f"{count} replicas cannot be placed: {self.fleet.unplaced[0].unplaced_why}"

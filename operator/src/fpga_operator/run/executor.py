@@ -1,11 +1,12 @@
 """Makes a plan true: server-side apply for what we set, a replace for what a hand added, nothing when all is well."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fpga_operator.errors import ApiFailure, NotOurs, Retry, Terminal
-from fpga_operator.plan.types import Event, Fault, KeysSecret, Manifest, Owner, Plan
+from fpga_operator.plan.types import Event, Fault, KeysSecret, Manifest, Owner, Plan, Ref
 from fpga_operator.run.cluster import Cluster
 from fpga_operator.run.drift import additions, child_differences, foreign_fields
 from fpga_operator.run.keys import KeyDeriver
@@ -70,7 +71,11 @@ class Executor:
             await self._child(owner, manifest)
         if plan.keys is not None:
             await self._secret(owner, plan.keys, resync=resync)
-        for ref in plan.deletes:
+        await self.delete(plan.deletes)
+
+    async def delete(self, refs: Iterable[Ref]) -> None:
+        """Delete these objects; those that are gone already are forgotten."""
+        for ref in refs:
             await self._cluster.delete(ref.kind, ref.namespace, ref.name, ref.uid)
             self.metrics.writes.labels(ref.kind, "delete").inc()
             self._store.remove(Key(ref.kind, ref.namespace, ref.name), ref.uid)
@@ -202,6 +207,8 @@ class Executor:
     async def status(self, owner: Owner, current: Manifest, plan: Plan) -> bool:
         """Write the status if it differs; tell whether it was written."""
         if current == plan.status:
+            for event in plan.events:  # of pods that were deleted
+                await self._event(owner, event)
             return False
         self.metrics.writes.labels(owner.kind, "status").inc()
         try:

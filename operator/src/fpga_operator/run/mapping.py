@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from fpga_operator.plan.strays import home, is_stray
 from fpga_operator.plan.types import IMAGE_LABEL, MODEL_LABEL, SERVICE_LABEL, Manifest
 from fpga_operator.run.store import Key, Store, key_of
 
@@ -36,10 +37,16 @@ def _image(store: Store, body: Manifest) -> Iterable[Key]:
     key = key_of(body)
     yield key
     yield from _services_of(store, key.namespace, key.name)
+    # The model keeps the versions that images name, and hears from them when the registry has lost one.
+    if model := body["spec"].get("modelRef", {}).get("name"):
+        yield Key("FpgaModel", key.namespace, model)
 
 
-def _own(_: Store, body: Manifest) -> Iterable[Key]:
-    yield key_of(body)
+def _service(_: Store, body: Manifest) -> Iterable[Key]:
+    key = key_of(body)
+    yield key
+    if image := (body["spec"].get("imageRef") or {}).get("name"):  # it keeps the versions that services name
+        yield Key("AccelImage", key.namespace, image)
 
 
 def _child(_: Store, body: Manifest) -> Iterable[Key]:
@@ -47,6 +54,13 @@ def _child(_: Store, body: Manifest) -> Iterable[Key]:
     for label, value in (body["metadata"].get("labels") or {}).items():
         if label in _LABELS:
             yield Key(_LABELS[label], body["metadata"].get("namespace", ""), value)
+
+
+def _pod(store: Store, body: Manifest) -> Iterable[Key]:
+    """A pod whose labels a hand changed still belongs to the service that it was made for."""
+    yield from _child(store, body)
+    if is_stray(body):
+        yield Key("AccelService", body["metadata"].get("namespace", ""), home(body))
 
 
 def _unhealthy_services(store: Store) -> Iterable[Key]:
@@ -70,9 +84,9 @@ def _node(store: Store, _: Manifest) -> Iterable[Key]:
 MAPPING: dict[str, Callable[[Store, Manifest], Iterable[Key]]] = {
     "FpgaModel": _model,
     "AccelImage": _image,
-    "AccelService": _own,
+    "AccelService": _service,
     "Job": _child,
-    "Pod": _child,
+    "Pod": _pod,
     "Deployment": _child,
     "Service": _child,
     "ServiceAccount": _child,

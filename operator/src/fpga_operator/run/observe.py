@@ -19,7 +19,17 @@ from fpga_operator.plan.image import ImageObserved, ModelSeen
 from fpga_operator.plan.jobflow import Jobs
 from fpga_operator.plan.model import ModelObserved
 from fpga_operator.plan.serving import ImageSeen
-from fpga_operator.plan.types import IMAGE_LABEL, MODEL_LABEL, SERVICE_LABEL, Fault, Manifest, Owner
+from fpga_operator.plan.strays import is_stray, strays_of
+from fpga_operator.plan.types import (
+    IMAGE_LABEL,
+    MODEL_LABEL,
+    REVISION_LABEL,
+    SERVICE_LABEL,
+    Fault,
+    Manifest,
+    Owner,
+    Ref,
+)
 from fpga_operator.run.store import Key, Store
 
 S = TypeVar("S", bound=StatusBase)
@@ -109,6 +119,15 @@ def serving_pods(store: Store) -> tuple[ServingPod, ...]:
     return tuple(sorted(found, key=lambda pod: (pod.namespace, pod.name)))
 
 
+def left_pods(store: Store, service: Key) -> tuple[Ref, ...]:
+    """Return the pods that a hand had taken out of the set of a service that is gone."""
+    return tuple(
+        Ref("Pod", service.namespace, pod["metadata"]["name"], pod["metadata"]["uid"])
+        for pod in strays_of(store.all("Pod", service.namespace), service.name)
+        if REVISION_LABEL in (pod["metadata"].get("labels") or {})
+    )
+
+
 def observe_service(
     store: Store, owner: Owner, spec: AccelServiceSpec, body: Manifest, *, fault: Fault | None
 ) -> ServiceObserved:
@@ -125,7 +144,12 @@ def observe_service(
         image=image,
         deployment=deployment,
         service=store.body(Key("Service", *here)),
-        pods=tuple(store.labelled("Pod", owner.namespace, SERVICE_LABEL, owner.name)),
+        pods=tuple(
+            pod
+            for pod in store.labelled("Pod", owner.namespace, SERVICE_LABEL, owner.name)
+            if not is_stray(pod)
+        ),
+        strays=strays_of(store.all("Pod", owner.namespace), owner.name),
         nodes=tuple(NodeView.of(node) for node in store.all("Node")),
         devices=tuple(device for node in store.all("FpgaNode") for device in devices_of(node)),
         serving_pods=serving_pods(store),

@@ -19,7 +19,13 @@ from fpga_operator.plan.service import plan_service
 from fpga_operator.plan.types import Fault, Manifest, Owner, Plan
 from fpga_operator.run import jobtimes
 from fpga_operator.run.executor import Executor, fault_of
-from fpga_operator.run.observe import observe_image, observe_model, observe_service, read_status
+from fpga_operator.run.observe import (
+    left_pods,
+    observe_image,
+    observe_model,
+    observe_service,
+    read_status,
+)
 from fpga_operator.run.slots import JobSlots
 from fpga_operator.run.store import Key, Store
 
@@ -72,6 +78,8 @@ class Reconciler:
             self._slots.settled(key)
             self._executor.forget(key)
             self.resynced.discard(key)
+            if key.kind == "AccelService":  # what a hand took out of its set outlives even its service
+                await self._executor.delete(left_pods(self._store, key))
             return None
         owner = Owner.of(body)
         resync = key in self.resynced
