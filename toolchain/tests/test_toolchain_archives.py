@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from accel_toolchain.archives import is_archive, unpack
+from accel_toolchain.archives import Bounds, is_archive, unpack
 from accel_toolchain.conditions import Terminal
 
 LIMIT = 1 << 20
@@ -64,27 +64,27 @@ GOOD: dict[str, Callable[[], bytes]] = {
 
 BAD: dict[str, tuple[Callable[[], bytes], str, str]] = {
     # name: (archive, reason, what the message says)
-    "upwards": (lambda: tar(("../evil", b"x")), "BadArchive", "outside"),
-    "upwards in the middle": (lambda: tar(("a/../../evil", b"x")), "BadArchive", "outside"),
-    "absolute": (lambda: tar(("/tmp/evil", b"x")), "BadArchive", "outside"),
-    "zip upwards": (lambda: zipped(("../evil", b"x")), "BadArchive", "outside"),
-    "zip upwards with backslashes": (lambda: zipped(("..\\evil", b"x")), "BadArchive", "outside"),
-    "zip with a drive": (lambda: zipped(("C:/evil", b"x")), "BadArchive", "outside"),
-    "link out": (lambda: tar(("key", "/etc/hostname")), "BadArchive", "link"),
-    "link, then a file through it": (lambda: tar(("d", "/tmp"), ("d/evil", b"x")), "BadArchive", "link"),
-    "hard link": (lambda: tar(("key", "other"), kind=tarfile.LNKTYPE), "BadArchive", "link"),
-    "device": (lambda: tar(("null", "x"), kind=tarfile.CHRTYPE), "BadArchive", "special file"),
-    "zip link": (lambda: zipped(("key", b"/etc/hostname"), link=True), "BadArchive", "link"),
+    "upwards": (lambda: tar(("../evil", b"x")), "ArchivePathEscapes", "outside"),
+    "upwards in the middle": (lambda: tar(("a/../../evil", b"x")), "ArchivePathEscapes", "outside"),
+    "absolute": (lambda: tar(("/tmp/evil", b"x")), "ArchivePathAbsolute", "absolute path"),
+    "zip upwards": (lambda: zipped(("../evil", b"x")), "ArchivePathEscapes", "outside"),
+    "zip upwards with backslashes": (lambda: zipped(("..\\evil", b"x")), "ArchivePathEscapes", "outside"),
+    "zip with a drive": (lambda: zipped(("C:/evil", b"x")), "ArchivePathAbsolute", "absolute path"),
+    "link out": (lambda: tar(("key", "/etc/hostname")), "ArchiveHasLinks", "link"),
+    "link, then a file through it": (lambda: tar(("d", "/tmp"), ("d/evil", b"x")), "ArchiveHasLinks", "link"),
+    "hard link": (lambda: tar(("key", "other"), kind=tarfile.LNKTYPE), "ArchiveHasLinks", "link"),
+    "device": (lambda: tar(("null", "x"), kind=tarfile.CHRTYPE), "ArchiveHasSpecialFiles", "special file"),
+    "zip link": (lambda: zipped(("key", b"/etc/hostname"), link=True), "ArchiveHasLinks", "link"),
     "same name twice": (lambda: tar(("a", b"1"), ("a", b"2")), "BadArchive", "twice"),
     "file as a folder": (lambda: tar(("a", b"1"), ("a/b", b"2")), "BadArchive", "twice"),
-    "truncated tar": (lambda: tar(("a", bytes(5000)))[:3000], "BadArchive", "truncated"),
+    "truncated tar": (lambda: tar(("a", bytes(5000)))[:3000], "ArchiveDamaged", "truncated"),
     "truncated tar.gz": (
         lambda: tar(("a", bytes(range(256)) * 99), compress=True)[:-40],
-        "BadArchive",
+        "ArchiveDamaged",
         "truncated",
     ),
-    "truncated zip": (lambda: zipped(("a", b"x" * 999))[:-30], "BadArchive", "truncated"),
-    "damaged zip": (lambda: zipped(("a", b"x" * 999)).replace(b"a", b"b", 1), "BadArchive", "damaged"),
+    "truncated zip": (lambda: zipped(("a", b"x" * 999))[:-30], "ArchiveDamaged", "truncated"),
+    "damaged zip": (lambda: zipped(("a", b"x" * 999)).replace(b"a", b"b", 1), "ArchiveDamaged", "damaged"),
     "too large": (lambda: tar(("a", bytes(LIMIT + 1))), "SourceTooLarge", "limit of 1048576 bytes"),
     "zip bomb": (lambda: zipped(("a", bytes(64 << 20))), "SourceTooLarge", "limit of 1048576 bytes"),
     "gzip bomb": (
@@ -92,8 +92,14 @@ BAD: dict[str, tuple[Callable[[], bytes], str, str]] = {
         "SourceTooLarge",
         "limit of 1048576 bytes",
     ),
+    "gzip bomb by its ratio": (
+        lambda: tar(("a", bytes(160 << 20)), compress=True),
+        "ArchiveBomb",
+        "maxSourceRatio",
+    ),
+    "zip bomb by its ratio": (lambda: zipped(("a", bytes(160 << 20))), "ArchiveBomb", "200 times"),
     "header bomb": (huge_header, "BadArchive", "absurd"),
-    "many members": (many, "BadArchive", "more than 20000"),
+    "many members": (many, "ArchiveTooManyFiles", "more than 20000"),
     "deep": (lambda: tar(("a/" * 40 + "b", b"")), "BadArchive", "deep"),
     "long name": (lambda: tar(("n" * 300, b"")), "BadArchive", "name"),
 }
@@ -103,7 +109,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str, str]] = {
 def test_unpacked(make: Callable[[], bytes], tmp_path: Path) -> None:
     (tmp_path / "archive").write_bytes(make())
     assert is_archive(tmp_path / "archive")
-    unpack(tmp_path / "archive", tmp_path / "out", LIMIT)
+    unpack(tmp_path / "archive", tmp_path / "out", Bounds(LIMIT))
     assert (tmp_path / "out" / "m" / "saved_model.pb").read_bytes() == b"x"
 
 
@@ -112,8 +118,9 @@ def test_refused(make: Callable[[], bytes], reason: str, message: str, tmp_path:
     (tmp_path / "archive").write_bytes(make())
     target = tmp_path / "in" / "out"
     target.mkdir(parents=True)
+    bounds = Bounds(1 << 30 if reason == "ArchiveBomb" else LIMIT)
     with pytest.raises(Terminal, match=message) as raised:
-        unpack(tmp_path / "archive", target, LIMIT)
+        unpack(tmp_path / "archive", target, bounds)
     assert raised.value.reason == reason
     assert raised.value.message.startswith("spec.source.uri: ")
     assert not (tmp_path / "in" / "evil").exists()

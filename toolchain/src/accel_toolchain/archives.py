@@ -1,4 +1,4 @@
-"""Unpacking what a stranger packed: tar, tar.gz and zip, within bounds.
+"""Unpacking what a stranger packed: tar, tar.gz and zip, within bounds, each refusal with a reason of its own.
 
 Only folders and regular files are made, only below the target, and only so many of them. Links are refused
 rather than followed or checked: a model needs none, and every rule about links has had its hole.
@@ -13,17 +13,27 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from accel_toolchain.conditions import Terminal
 
-MAX_MEMBERS = 20_000
 _MAX_DEPTH = 32
+_FREE_BYTES = 64 << 20  # below it no ratio is judged: a small archive of zeros harms nobody
 _CHUNK = 1 << 20
 # tarfile reads an extended header in one call of the size that the header claims; file contents come in small
 # pieces.
 _MAX_READ = 8 << 20
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an archive may become; the names are those of the chart's settings under operator.jobs."""
+
+    max_bytes: int
+    max_files: int = 20_000
+    max_ratio: int = 200
 
 
 def is_archive(path: Path) -> bool:
@@ -33,23 +43,25 @@ def is_archive(path: Path) -> bool:
     return head[:2] == b"\x1f\x8b" or head[:4] in (b"PK\x03\x04", b"PK\x05\x06") or head[257:262] == b"ustar"
 
 
-def unpack(archive: Path, target: Path, max_bytes: int) -> None:
-    """Unpack an archive below `target`, at most `max_bytes` of file content.
+def unpack(archive: Path, target: Path, bounds: Bounds) -> None:
+    """Unpack an archive below `target`, within the bounds.
 
     Raises:
-        Terminal: BadArchive (truncated, damaged, hostile) or SourceTooLarge.
+        Terminal: ArchiveDamaged, ArchivePathEscapes, ArchivePathAbsolute, ArchiveHasLinks, ArchiveHasSpecialFiles,
+        ArchiveBomb, ArchiveTooManyFiles, SourceTooLarge; BadArchive for the rest.
     """
+    budget = _Budget(bounds, archive.stat().st_size)
     with archive.open("rb") as file:
         head = file.read(4)
     try:
         if head.startswith(b"PK"):
-            _unpack_zip(archive, target, max_bytes)
+            _unpack_zip(archive, target, budget)
         elif head.startswith(b"\x1f\x8b"):
             with gzip.open(archive, "rb") as stream:
-                _unpack_tar(stream, target, max_bytes)
+                _unpack_tar(stream, target, budget)
         else:
             with archive.open("rb") as stream:
-                _unpack_tar(stream, target, max_bytes)
+                _unpack_tar(stream, target, budget)
     except (
         tarfile.TarError,
         zipfile.BadZipFile,
@@ -58,7 +70,8 @@ def unpack(archive: Path, target: Path, max_bytes: int) -> None:
         gzip.BadGzipFile,
         lzma.LZMAError,
     ) as error:
-        raise _bad(f"it is truncated or damaged ({error})") from error
+        why = f"it is truncated or damaged ({error})"
+        raise _bad(why, "ArchiveDamaged", "Pack the model again and push or upload all of it") from error
     except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted member, unknown compression
         raise _bad(f"it uses what is not supported ({error})") from error
 
@@ -66,37 +79,66 @@ def unpack(archive: Path, target: Path, max_bytes: int) -> None:
 class _Budget:
     """Counts what was unpacked and ends it in time."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = self.bytes_left = max_bytes
-        self.members_left = MAX_MEMBERS
+    def __init__(self, bounds: Bounds, packed: int) -> None:
+        self.bounds = bounds
+        self.packed = packed
+        self.spent = 0
+        self.members_left = bounds.max_files
+
+    @property
+    def most(self) -> int:
+        """Bytes after which the archive is a bomb: so many times its own size."""
+        return max(_FREE_BYTES, self.packed * self.bounds.max_ratio)
 
     def member(self) -> None:
         self.members_left -= 1
         if self.members_left < 0:
-            raise _bad(f"it has more than {MAX_MEMBERS} members")
+            raise _bad(
+                f"it has more than {self.bounds.max_files} files and folders",
+                "ArchiveTooManyFiles",
+                "Pack only the model, or have operator.jobs.maxSourceFiles of the chart raised",
+            )
 
     def spend(self, count: int) -> None:
-        self.bytes_left -= count
-        if self.bytes_left < 0:
-            raise Terminal(
-                "SourceTooLarge",
-                f"spec.source.uri: unpacked, the archive exceeds the limit of {self.max_bytes} bytes. "
-                "Leave out what serving does not need, or have the limit for sources raised.",
+        self.spent += count
+        if self.spent > min(self.bounds.max_bytes, self.most):
+            raise self.exceeded()
+
+    def expect(self, count: int) -> None:
+        """Refuse what a header announces before any of it is written."""
+        if self.spent + count > min(self.bounds.max_bytes, self.most):
+            raise self.exceeded()
+
+    def exceeded(self) -> Terminal:
+        """Return the condition for an archive that becomes too large: by its content, or by its ratio."""
+        if self.most < self.bounds.max_bytes:
+            return _bad(
+                f"it is a decompression bomb: {self.packed} bytes become more than {self.most} "
+                f"({self.bounds.max_ratio} times as many)",
+                "ArchiveBomb",
+                "Pack the model without padding, or have operator.jobs.maxSourceRatio of the chart raised",
             )
+        return Terminal(
+            "SourceTooLarge",
+            f"spec.source.uri: unpacked, the archive exceeds the limit of {self.bounds.max_bytes} bytes. "
+            "Leave out what serving does not need, or have operator.jobs.maxSourceBytes of the chart raised.",
+        )
 
 
 class _Bounded(io.RawIOBase):
     """A stream for tarfile that refuses one large read and an endless run of headers."""
 
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, limit: int) -> None:
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, budget: _Budget) -> None:
         self._stream = stream
-        self._limit = limit
+        self._budget = budget
+        # Padding and headers come on top of the contents.
+        self._limit = 2 * min(budget.bounds.max_bytes, budget.most) + _FREE_BYTES
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0 or size > _MAX_READ:
             raise _bad("a header claims an absurd size")
         if self._stream.tell() > self._limit:
-            raise _bad("it is a decompression bomb")
+            raise self._budget.exceeded()
         return self._stream.read(size)
 
     def tell(self) -> int:
@@ -106,37 +148,30 @@ class _Bounded(io.RawIOBase):
         return self._stream.seek(offset, whence)
 
 
-def _unpack_tar(stream: IO[bytes] | gzip.GzipFile, target: Path, max_bytes: int) -> None:
-    budget = _Budget(max_bytes)
-    bounded = _Bounded(stream, 2 * max_bytes + (64 << 20))  # padding and headers come on top of the contents
-    with tarfile.open(fileobj=bounded, mode="r:") as tar:
+def _unpack_tar(stream: IO[bytes] | gzip.GzipFile, target: Path, budget: _Budget) -> None:
+    with tarfile.open(fileobj=_Bounded(stream, budget), mode="r:") as tar:
         for member in tar:
             budget.member()
             path = _inside(target, member.name)
             if member.isdir():
                 path.mkdir(parents=True, exist_ok=True)
             elif member.isreg() and not member.issparse():
-                if member.size > budget.bytes_left:
-                    budget.spend(member.size)
+                budget.expect(member.size)
                 content = tar.extractfile(member)
                 assert content is not None
                 _write(path, content.read, budget)
             else:
-                raise _bad(
-                    f"'{member.name}' is a link or a special file; pack regular files only (tar "
-                    "--dereference)"
-                )
+                raise _not_regular(member.name, link=member.issym() or member.islnk())
 
 
-def _unpack_zip(archive: Path, target: Path, max_bytes: int) -> None:
-    budget = _Budget(max_bytes)
+def _unpack_zip(archive: Path, target: Path, budget: _Budget) -> None:
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
             budget.member()
             path = _inside(target, member.filename)
             mode = member.external_attr >> 16
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise _bad(f"'{member.filename}' is a link or a special file; pack regular files only")
+                raise _not_regular(member.filename, link=stat.S_ISLNK(mode))
             if member.is_dir():
                 path.mkdir(parents=True, exist_ok=True)
                 continue
@@ -146,13 +181,14 @@ def _unpack_zip(archive: Path, target: Path, max_bytes: int) -> None:
 
 def _inside(target: Path, name: str) -> Path:
     path = PurePosixPath(name.replace("\\", "/"))
-    if (
-        path.is_absolute()
-        or ".." in path.parts
-        or "\0" in name
-        or ":" in (path.parts[0] if path.parts else "")
-    ):
-        raise _bad(f"'{name}' lies outside of it")
+    if path.is_absolute() or ":" in (path.parts[0] if path.parts else ""):
+        why = f"'{name}' is an absolute path"
+        raise _bad(
+            why, "ArchivePathAbsolute", "Pack with paths relative to the model's folder (tar -C DIR .)"
+        )
+    if ".." in path.parts or "\0" in name:
+        why = f"'{name}' lies outside of it"
+        raise _bad(why, "ArchivePathEscapes", "Pack with paths below the model's folder (tar -C DIR .)")
     if len(path.parts) > _MAX_DEPTH:
         raise _bad(f"'{name[:80]}…' is nested more than {_MAX_DEPTH} folders deep")
     return target.joinpath(*path.parts)
@@ -175,7 +211,13 @@ def _write(path: Path, read: Callable[[int], bytes], budget: _Budget) -> None:
             file.write(data)
 
 
-def _bad(why: str) -> Terminal:
-    return Terminal(
-        "BadArchive", f"spec.source.uri: the archive was not unpacked: {why}. Pack the model again."
-    )
+def _not_regular(name: str, *, link: bool) -> Terminal:
+    if link:
+        cure = "Pack the files that links lead to instead (tar --dereference)"
+        return _bad(f"'{name}' is a link", "ArchiveHasLinks", cure)
+    why = f"'{name}' is a special file (a device, a pipe, a sparse file)"
+    return _bad(why, "ArchiveHasSpecialFiles", "Pack regular files and folders only")
+
+
+def _bad(why: str, reason: str = "BadArchive", cure: str = "Pack the model again") -> Terminal:
+    return Terminal(reason, f"spec.source.uri: the archive was not unpacked: {why}. {cure}.")

@@ -8,6 +8,7 @@ import json
 import platform
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from accel.oci import (
     Document,
@@ -26,7 +27,8 @@ from accel.oci.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, canonical_jso
 from accel_toolchain import results
 from accel_toolchain.conditions import Terminal, Transient
 from accel_toolchain.jobs import BuildJob
-from accel_toolchain.push import ARCHITECTURES, EPOCH, registry_failure
+from accel_toolchain.push import ARCHITECTURES, EPOCH
+from accel_toolchain.registries import open_registry, registry_credentials, registry_failure
 from accel_toolchain.versions import (
     KEY,
     LOG_LAYER,
@@ -57,11 +59,11 @@ def build(job: BuildJob) -> dict[str, Any]:
     """Make the image, push it and return the Job's result; equal keys are one version.
 
     Raises:
-        Transient: RegistryUnavailable.
-        Terminal: RegistryDenied, ModelNotFound, BaseNotFound.
+        Transient: RegistryUnavailable, RegistrySecretMissing.
+        Terminal: RegistryDenied, RegistryFull, RegistryReadOnly, RegistryRefused, ModelNotFound, BaseNotFound.
     """
     try:
-        with Registry(job.registry) as registry:
+        with open_registry(job) as registry:
             return _build(registry, job)
     except OciError as error:
         raise registry_failure(error) from error
@@ -71,7 +73,13 @@ def _build(registry: Registry, job: BuildJob) -> dict[str, Any]:
     model = _model(registry, job)
     try:
         reference = Reference.parse(job.base)
-        base_registry = Registry.of(reference, job.registry, insecure=job.base_insecure)
+        host = reference.registry or urlsplit(job.registry).netloc
+        base_registry = Registry.of(
+            reference,
+            job.registry,
+            insecure=job.base_insecure,
+            credentials=registry_credentials(job, host),
+        )
     except Rejected as error:
         raise _no_base(job, error) from error
     with base_registry:
@@ -173,7 +181,6 @@ def _assemble(
         Descriptor(OCI_CONFIG, digest_of(config), len(config)), tuple(layers), {**annotations, KEY: key}
     )
     document = Document(manifest.media_type, manifest.to_bytes())
-    registry.put_manifest(job.repository, document.digest, document)
     log.append(f"image oci:///{job.repository}: v{number} {document.digest}")
     put_record(registry, job.repository, document, {LOG_LAYER: "\n".join(log).encode()}, {REASON: job.reason})
     registry.put_manifest(job.repository, f"v{number}", document)

@@ -1,17 +1,38 @@
 """The first container: bring the source into the volume, checked and unpacked, and note its digest."""
 
+import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 from urllib.parse import urlsplit
 
-from accel.oci import Denied, Descriptor, NotFound, OciError, Reference, Registry, TooLarge, Unavailable
+from accel.oci import (
+    Denied,
+    Descriptor,
+    NotFound,
+    OciError,
+    Reference,
+    Registry,
+    TooLarge,
+    Unavailable,
+)
 from accel.oci.errors import BadReference
 
-from accel_toolchain.archives import is_archive, unpack
+from accel_toolchain.archives import Bounds, is_archive, unpack
+from accel_toolchain.claims import ClaimSource
 from accel_toolchain.conditions import Failure, Terminal, Transient
-from accel_toolchain.download import Deadline, download, too_large
+from accel_toolchain.credentials import Secret, read_secret
+from accel_toolchain.download import Deadline, denied, download, shown, too_large
 from accel_toolchain.jobs import ConvertJob
+from accel_toolchain.progress import progress
+from accel_toolchain.registries import (
+    open_registry,
+    registry_credentials,
+    registry_failure,
+    registry_secret,
+)
 from accel_toolchain.versions import find_version, model_key
 from accel_toolchain.workspace import Workspace, write_note
 
@@ -24,23 +45,28 @@ def fetch(job: ConvertJob, work: Workspace) -> None:
     """Leave the source unpacked in the workspace, or a note that this version exists already.
 
     Raises:
-        Terminal: SourceNotFound, SourceDenied, DigestMismatch, SourceTooLarge, BadArchive, UnsupportedScheme.
-        Transient: SourceUnavailable, RegistryUnavailable.
+        Terminal: SourceNotFound, SourceDenied, DigestMismatch, SourceTooLarge, UnsupportedScheme; those of archives.
+        Transient: SourceUnavailable, SourceSecretMissing, RegistrySecretMissing, RegistryUnavailable.
     """
     _clear(work)
     if job.sha256 is not None and not _SHA256.match(job.sha256):
         raise Terminal("DigestMismatch", "spec.source.sha256 is not 64 hexadecimal digits in lower case.")
     scheme = urlsplit(job.uri).scheme
     deadline = Deadline(job.fetch_seconds)
+    registry_secret(job)  # missing credentials are said before the work, not after it
+    secret = _source_secret(job, work)
+    progress.say(f"fetching {shown(job.uri)}")
     if scheme == "oci":
-        sha256, there = _fetch_oci(job, work, deadline)
+        sha256, there = _fetch_oci(job, work, deadline, secret)
     elif scheme in ("https", "http"):
-        sha256, there = _fetch_http(job, work, deadline)
+        sha256, there = _fetch_http(job, work, deadline, secret)
+    elif scheme == "pvc":
+        sha256, there = _fetch_claim(job, work, deadline)
     else:
         raise Terminal(
             "UnsupportedScheme",
-            f"spec.source.uri: '{scheme or job.uri}' is not supported. Use oci:// (see kubectl accel push) "
-            "or https://.",
+            f"spec.source.uri: '{scheme or job.uri}' is not supported. Use oci:// (see kubectl accel push), "
+            "https:// or pvc://.",
         )
     write_note(work.source_note, {"sha256": sha256, "known": there})
 
@@ -52,7 +78,7 @@ def known(job: ConvertJob, sha256: str) -> bool:
     trouble is `push`'s matter, after the work.
     """
     try:
-        with Registry(job.registry) as registry:
+        with open_registry(job) as registry:
             return find_version(registry, job.repository, model_key(sha256, job.conversion)) is not None
     except OciError:
         return False
@@ -67,22 +93,52 @@ def _clear(work: Workspace) -> None:
     work.source.mkdir(parents=True)
 
 
-def _fetch_http(job: ConvertJob, work: Workspace, deadline: Deadline) -> tuple[str, bool]:
-    sha256 = download(job.uri, work.download, job.max_source_bytes, deadline)
+def _source_secret(job: ConvertJob, work: Workspace) -> Secret | None:
+    if job.source_secret is None:
+        return None
+    field = "spec.source.secretRef.name"
+    secret = read_secret("ACCEL_SOURCE_SECRET", job.source_secret, job.namespace, field, "Source")
+    secret.trust(work.root)
+    return secret
+
+
+def _fetch_http(
+    job: ConvertJob, work: Workspace, deadline: Deadline, secret: Secret | None
+) -> tuple[str, bool]:
+    sha256 = download(job.uri, work.download, job.max_source_bytes, deadline, secret)
     _check(job, sha256)
     there = known(job, sha256)
     if not there:
         name = PurePosixPath(urlsplit(job.uri).path).name
-        _place(work.download, name, work, job.max_source_bytes)
+        _place(work.download, name, work, job)
     work.download.unlink(missing_ok=True)
     return sha256, there
 
 
-def _fetch_oci(job: ConvertJob, work: Workspace, deadline: Deadline) -> tuple[str, bool]:
+def _fetch_claim(job: ConvertJob, work: Workspace, deadline: Deadline) -> tuple[str, bool]:
+    root = Path(os.environ.get("ACCEL_SOURCE_CLAIM") or "/nonexistent")
+    source = ClaimSource(job.uri, root, _bounds(job), deadline)
+    taken = source.take(work.download, work.source)
+    _check(job, taken.sha256)
+    there = known(job, taken.sha256)
+    if not there and not taken.is_folder:
+        _place(work.download, source.name, work, job)
+    work.download.unlink(missing_ok=True)
+    return taken.sha256, there
+
+
+def _fetch_oci(
+    job: ConvertJob, work: Workspace, deadline: Deadline, secret: Secret | None
+) -> tuple[str, bool]:
     try:
         reference = Reference.parse(job.uri)
         _check_tenant(job, reference)
-        with Registry.of(reference, job.registry, insecure=True) as registry:
+        host = reference.registry or urlsplit(job.registry).netloc
+        if secret is None:
+            credentials = registry_credentials(job, host)
+        elif (credentials := secret.for_registry(host)) is None:
+            raise secret.invalid(f"has no account for {host}: {secret.creation(host)}")
+        with Registry.of(reference, job.registry, insecure=True, credentials=credentials) as registry:
             document = registry.get_manifest(reference.repository, reference.target)
             sha256 = document.digest.removeprefix("sha256:")
             _check(job, sha256)
@@ -93,12 +149,22 @@ def _fetch_oci(job: ConvertJob, work: Workspace, deadline: Deadline) -> tuple[st
                 raise too_large(manifest.size, job.max_source_bytes)
             for layer in manifest.layers:
                 with work.download.open("wb") as file:
-                    registry.get_blob(reference.repository, layer, file, progress=deadline.check)
-                _place(work.download, _layer_name(layer), work, job.max_source_bytes)
+                    registry.get_blob(
+                        reference.repository,
+                        layer,
+                        file,
+                        progress=partial(_moved, file, layer.size, deadline),
+                    )
+                _place(work.download, _layer_name(layer), work, job)
                 work.download.unlink(missing_ok=True)
             return sha256, False
     except OciError as error:
-        raise _source_failure(job.uri, error) from error
+        raise _source_failure(job, error, secret) from error
+
+
+def _moved(file: IO[bytes], size: int, deadline: Deadline) -> None:
+    deadline.check()
+    progress.moved("fetched", file.tell(), size)
 
 
 def _check_tenant(job: ConvertJob, reference: Reference) -> None:
@@ -108,7 +174,8 @@ def _check_tenant(job: ConvertJob, reference: Reference) -> None:
         Terminal: SourceDenied.
     """
     parts = reference.repository.split("/")
-    if reference.registry is None and parts[0] in ("models", "images") and parts[1:2] != [job.namespace]:
+    configured = reference.registry in (None, urlsplit(job.registry).netloc)
+    if configured and parts[0] in ("models", "images") and parts[1:2] != [job.namespace]:
         raise Terminal(
             "SourceDenied",
             f"spec.source.uri {job.uri}: names below {parts[0]}/ belong to the namespace that follows. "
@@ -121,17 +188,24 @@ def _layer_name(layer: Descriptor) -> str:
     return layer.annotations.get(_TITLE, "layer")
 
 
-def _place(download_path: Path, name: str, work: Workspace, max_bytes: int) -> None:
+def _bounds(job: ConvertJob) -> Bounds:
+    return Bounds(job.max_source_bytes, job.max_source_files, job.max_source_ratio)
+
+
+def _place(download_path: Path, name: str, work: Workspace, job: ConvertJob) -> None:
     """Unpack an archive into the source folder, or move a single model file there."""
     if is_archive(download_path):
-        unpack(download_path, work.source, max_bytes)
+        progress.say("unpacking")
+        unpack(download_path, work.source, _bounds(job))
         return
-    if not name.endswith(".onnx"):
+    ending = PurePosixPath(name).suffix
+    if ending not in (".onnx", ".pb"):
         raise Terminal(
-            "BadArchive",
-            f"spec.source.uri: '{name}' is neither a tar, tar.gz or zip archive nor an .onnx file.",
+            "NotAModelFile",
+            f"spec.source.uri: '{name}' is neither a tar, tar.gz or zip archive nor an .onnx or .pb file. Pack the "
+            "model's folder: tar -czf model.tar.gz -C DIR .",
         )
-    download_path.rename(work.source / (name if _FILE_NAME.match(name) else "model.onnx"))
+    download_path.rename(work.source / (name if _FILE_NAME.match(name) else f"model{ending}"))
 
 
 def _check(job: ConvertJob, sha256: str) -> None:
@@ -143,20 +217,22 @@ def _check(job: ConvertJob, sha256: str) -> None:
         )
 
 
-def _source_failure(uri: str, error: OciError) -> Failure:
-    where = f"spec.source.uri {uri}: {error}"
+def _source_failure(job: ConvertJob, error: OciError, secret: Secret | None) -> Failure:
+    where = f"spec.source.uri {job.uri}: {error}"
     if isinstance(error, Unavailable):
         return Transient("SourceUnavailable", where)
     if isinstance(error, NotFound):
         return Terminal(
             "SourceNotFound",
-            f"{where} Correct the reference; or push it (kubectl accel push) and have it looked for again: kubectl "
-            'annotate fmodel NAME accel.dev/requestedAt="$(date)" --overwrite.',
+            f"{where} Correct the reference, or push it (kubectl accel push); kubectl annotate fmodel NAME "
+            'accel.dev/requestedAt="$(date)" --overwrite has it looked for at once.',
         )
     if isinstance(error, Denied):
-        return Terminal("SourceDenied", f"{where} Make the source readable without credentials.")
+        if secret is None and job.uri.startswith("oci:///"):
+            return registry_failure(error)
+        return denied(where.removesuffix("."), secret)
     if isinstance(error, TooLarge):
         return Terminal("SourceTooLarge", where)
     if isinstance(error, BadReference):
         return Terminal("UnsupportedScheme", where)
-    return Terminal("BadArchive", where)
+    return Terminal("SourceDamaged", f"{where} Push the source again.")

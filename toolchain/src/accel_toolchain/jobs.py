@@ -49,6 +49,10 @@ class ConvertJob:
     repository: str
     max_source_bytes: int
     fetch_seconds: float
+    source_secret: str | None = None
+    registry_secret: str | None = None
+    max_source_files: int = 20_000
+    max_source_ratio: int = 200
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class BuildJob:
     registry: str
     repository: str
     reason: str
+    registry_secret: str | None = None
 
 
 def parse_convert(text: str) -> ConvertJob:
@@ -95,6 +100,10 @@ def parse_convert(text: str) -> ConvertJob:
             repository=str(job["target"]["repository"]),
             max_source_bytes=int(limits.get("maxSourceBytes") or 4 << 30),
             fetch_seconds=float(limits.get("fetchSeconds") or 900),
+            source_secret=job["source"].get("secret") or None,
+            registry_secret=job["registry"].get("secret") or None,
+            max_source_files=int(limits.get("maxSourceFiles") or 20_000),
+            max_source_ratio=int(limits.get("maxSourceRatio") or 200),
         )
 
 
@@ -115,6 +124,7 @@ def parse_build(text: str) -> BuildJob:
             registry=str(job["registry"]["endpoint"]),
             repository=str(job["target"]["repository"]),
             reason=str(job.get("reason") or "Spec"),
+            registry_secret=job["registry"].get("secret") or None,
         )
 
 

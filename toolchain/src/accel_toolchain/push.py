@@ -1,7 +1,7 @@
 """The last container of a conversion: the artifact becomes a data-only image and a version of the model.
 
-The tag is written last: before it nothing refers to what was pushed, and a push that was killed leaves no
-half version.
+The version's tag is written last, and the manifest arrives with it: a push that was killed leaves no half
+version, and nothing that no tag leads to.
 """
 
 import platform
@@ -9,25 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from accel.oci import (
-    Denied,
-    Document,
-    InvalidContent,
-    Manifest,
-    OciError,
-    Reference,
-    Registry,
-    Unavailable,
-    digest_of,
-    write_layer,
-)
+from accel.oci import Document, Manifest, OciError, Reference, Registry, digest_of, write_layer
 from accel.oci.layers import open_regular
 from accel.oci.manifests import OCI_CONFIG, Descriptor, canonical_json
 
 from accel_toolchain import __version__, results
 from accel_toolchain.artifact import layer_entries
-from accel_toolchain.conditions import Failure, Terminal, Transient
+from accel_toolchain.conditions import Terminal, Transient
 from accel_toolchain.jobs import ConvertJob
+from accel_toolchain.registries import open_registry, registry_failure
 from accel_toolchain.versions import (
     KEY,
     LOG_LAYER,
@@ -55,25 +45,17 @@ def push(job: ConvertJob, work: Workspace) -> dict[str, Any]:
     """Store the artifact and return the Job's result; equal keys are one version.
 
     Raises:
-        Transient: RegistryUnavailable. Terminal: RegistryDenied, ConversionFailed (the workspace is not as it
-        should be).
+        Transient: RegistryUnavailable, RegistrySecretMissing.
+        Terminal: RegistryDenied, RegistryFull, RegistryReadOnly, RegistryRefused, ConversionFailed (the
+        workspace is not as it should be).
     """
     try:
-        with Registry(job.registry) as registry:
+        with open_registry(job) as registry:
             return _push(registry, job, work)
     except OciError as error:
         raise registry_failure(error) from error
     except (ValueError, KeyError, TypeError) as error:
         raise Terminal("ConversionFailed", f"The converter left no usable artifact: {error!r}.") from error
-
-
-def registry_failure(error: OciError) -> Failure:
-    """Return the condition for a registry that does not take what we have."""
-    if isinstance(error, Unavailable):
-        return Transient("RegistryUnavailable", f"{error} It is tried again.")
-    if isinstance(error, Denied):
-        return Terminal("RegistryDenied", f"{error} Let the operator's account push to this repository.")
-    return Terminal("ConversionFailed" if isinstance(error, InvalidContent) else "RegistryDenied", str(error))
 
 
 def _push(registry: Registry, job: ConvertJob, work: Workspace) -> dict[str, Any]:
@@ -131,7 +113,6 @@ def _store(
         artifact_type=ARTIFACT_TYPE,
     )
     document = Document(manifest.media_type, manifest.to_bytes())
-    registry.put_manifest(job.repository, document.digest, document)
     put_record(registry, job.repository, document, _record_layers(work), {})
     registry.put_manifest(job.repository, f"v{number}", document)
     return Version(number, document, manifest)

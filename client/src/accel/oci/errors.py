@@ -12,6 +12,14 @@ class Unavailable(OciError):
     """The registry cannot be reached, is overloaded or broke down half-way. Trying again later is right."""
 
 
+class Full(Unavailable):
+    """The registry has no space left. Somebody frees or adds some; then trying again is right."""
+
+
+class ReadOnly(Unavailable):
+    """The registry takes no writes now (405): maintenance, or a read-only mirror."""
+
+
 class Rejected(OciError):
     """Trying again gives the same answer."""
 

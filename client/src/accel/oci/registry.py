@@ -19,7 +19,16 @@ import httpx
 
 from accel.oci.auth import Credentials, RegistryAuth
 from accel.oci.digests import digest_of, digest_of_file, is_digest
-from accel.oci.errors import Denied, InvalidContent, NotFound, Rejected, TooLarge, Unavailable
+from accel.oci.errors import (
+    Denied,
+    Full,
+    InvalidContent,
+    NotFound,
+    ReadOnly,
+    Rejected,
+    TooLarge,
+    Unavailable,
+)
 from accel.oci.layers import open_regular
 from accel.oci.manifests import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor, Document
 from accel.oci.reference import Reference, host_name, is_private_host
@@ -29,6 +38,10 @@ __all__ = ["Credentials", "Registry"]
 MAX_MANIFEST_BYTES = 4 << 20  # what the distribution specification asks registries to accept
 _CHUNK = 1 << 20
 _ACCEPT = f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_INDEX}"
+_WRITES = ("POST", "PUT", "PATCH")
+# How Docker's registry says that its disk is full: the words, or the number (ENOSPC, EDQUOT) that its driver gave.
+_NO_SPACE = re.compile(r'no space left|quota exceeded|"Err":\s*(28|122)\b', re.IGNORECASE)
+_MAX_ERROR_CHARACTERS = 10_000
 _NEXT_LINK = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
 
 
@@ -287,6 +300,12 @@ class Registry:
             return NotFound(f"{what}.")
         if response.status_code in (401, 403):
             return Denied(f"{what}.")
+        if response.status_code == httpx.codes.INSUFFICIENT_STORAGE or (
+            response.status_code >= 500 and _NO_SPACE.search(response.text[:_MAX_ERROR_CHARACTERS])
+        ):
+            return Full(f"{what}.")
+        if response.status_code == httpx.codes.METHOD_NOT_ALLOWED and request.method in _WRITES:
+            return ReadOnly(f"{what}.")
         if response.status_code >= 500 or response.status_code in (408, 425, 429):
             return Unavailable(f"{what}.")
         return Rejected(f"{what}.")
