@@ -8,8 +8,9 @@ import pytest
 from fpga_operator.api.accelimage import AccelImageSpec, AccelImageStatus, ImageVersion
 from fpga_operator.api.base import Condition
 from fpga_operator.api.fpgamodel import FpgaModelSpec, FpgaModelStatus, ModelVersion
-from fpga_operator.plan.image import ImageDesired, ImageObserved, ModelSeen, plan_image
+from fpga_operator.plan.image import ImageDesired, ImageObserved, plan_image
 from fpga_operator.plan.jobflow import Jobs
+from fpga_operator.plan.modelref import ModelSeen
 from fpga_operator.plan.types import Plan
 from operator_samples import CONFIG, D1, D2, D3, I1, I2, NOW, RUNNING, ended, job, job_pod, owner
 

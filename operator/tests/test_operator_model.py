@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from fpga_operator.api.fpgamodel import FpgaModelSpec, FpgaModelStatus, JobRecord
-from fpga_operator.plan.jobflow import Jobs, backoff_seconds
+from fpga_operator.plan.jobflow import Jobs
 from fpga_operator.plan.model import ModelDesired, ModelObserved, plan_model
+from fpga_operator.plan.patience import backoff_seconds
 from fpga_operator.plan.types import Fault, Plan
 from operator_samples import CONFIG, D1, D2, NOW, RUNNING, at, ended, job, job_pod, owner
 
 SPEC = FpgaModelSpec.model_validate({"source": {"uri": "oci:///sources/digits:1"}})
+OTHER_SPEC = FpgaModelSpec.model_validate({"source": {"uri": "oci:///sources/digits:2"}})
 DESIRED = ModelDesired(owner("FpgaModel"), SPEC)
 PUSHED: dict[str, Any] = {
     "step": "push",
@@ -185,7 +187,7 @@ def test_what_a_version_leaves_in_status() -> None:
 
 @pytest.mark.parametrize("status", [done_status(), failed_status()], ids=["succeeded", "failed"])
 def test_a_finished_job_is_not_run_again_because_it_is_gone(status: FpgaModelStatus) -> None:
-    result = plan(status=status, seconds=9999)
+    result = plan(status=status, seconds=59)
     assert result.children == ()
     assert result.status == status.dump()
 
@@ -196,7 +198,7 @@ def test_an_unfinished_job_that_was_deleted_comes_back() -> None:
 
 
 def test_an_edit_gives_a_new_job_and_deletes_the_old_one() -> None:
-    edited = ModelDesired(replace(DESIRED.owner, generation=2), SPEC)
+    edited = ModelDesired(replace(DESIRED.owner, generation=2), OTHER_SPEC)
     result = plan(edited, status=failed_status(), jobs=(job(NAME, "Failed", "x"),))
     assert name_of(result) != NAME
     assert [ref.name for ref in result.deletes] == [NAME]
@@ -212,7 +214,7 @@ def test_requested_at_asks_for_a_new_look() -> None:
 
 
 def test_available_stays_while_a_new_generation_is_converted() -> None:
-    edited = ModelDesired(replace(DESIRED.owner, generation=2), SPEC)
+    edited = ModelDesired(replace(DESIRED.owner, generation=2), OTHER_SPEC)
     result = plan(edited, status=done_status())
     assert summary(result)["available"] == "True"
     assert summary(result)["ready"] == "False"
@@ -242,6 +244,8 @@ class TestTransientFailures:
             "outcome": "Retrying",
             "attempts": 1,
             "retryTime": at(15),
+            "reason": "RegistryUnavailable",
+            "message": "registry down",
         }
         assert result.requeue_after == 15
         assert result.deletes == ()
@@ -275,7 +279,7 @@ class TestTransientFailures:
 
 def test_versions_are_merged_when_the_message_was_cut() -> None:
     known = done_status()
-    edited = ModelDesired(replace(DESIRED.owner, generation=2), SPEC)
+    edited = ModelDesired(replace(DESIRED.owner, generation=2), OTHER_SPEC)
     name = name_of(plan(edited))
     new = {**PUSHED, "model": {"version": 2, "digest": D2}, "versions": [{"version": 2, "digest": D2}]}
     world = {

@@ -138,7 +138,13 @@ SERVICE, WAITS = Key("AccelService", "demo", "s"), Key("AccelService", "demo", "
 MAPPED = {
     "a model wakes what is made of it": (body("FpgaModel", "m"), {MODEL, IMAGE, SERVICE}),
     "an image wakes its services": (body("AccelImage", "i"), {IMAGE, SERVICE}),
+    "an image wakes the model that keeps its version": (
+        body("AccelImage", "i", spec={"modelRef": {"name": "m"}}), {IMAGE, SERVICE, MODEL},
+    ),
     "a service wakes itself": (body("AccelService", "s"), {SERVICE}),
+    "a service wakes the image that keeps its version": (
+        body("AccelService", "s", spec={"imageRef": {"name": "i"}}), {SERVICE, IMAGE},
+    ),
     "a child wakes its owner": (body("Job", "j", meta={"labels": {MODEL_LABEL: "m"}}), {MODEL}),
     "a server's pod wakes its service": (
         body("Pod", "p", meta={"labels": {SERVICE_LABEL: "s"}}), {SERVICE},

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from fpga_operator.api.base import ApiModel, Digest, Name, Reference, StatusBase, Tags, Text, Time, listed_by
-from fpga_operator.api.fpgamodel import JobRecord
+from fpga_operator.api.fpgamodel import HistoryLimit, JobRecord
 
 Repository = Annotated[
     str,
@@ -39,6 +39,12 @@ class AccelImageSpec(ApiModel):
         default=None,
         description="Repository in the configured registry, in lower case. Absent: images/<namespace>/<name>. Names "
         "below images/ and models/ belong to the namespace that follows, those below sources/ to pushed sources.",
+    )
+
+    history_limit: HistoryLimit | None = Field(
+        default=None,
+        description="Images kept beside those in use (the newest, those that an AccelService names, runs or could fall "
+        "back to). Absent: 10.",
     )
 
 

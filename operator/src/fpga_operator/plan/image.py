@@ -5,17 +5,17 @@ from datetime import datetime
 from typing import Literal
 
 from fpga_operator.api.accelimage import AccelImageSpec, AccelImageStatus, ImageVersion
-from fpga_operator.api.fpgamodel import FpgaModelSpec, FpgaModelStatus, Mode, ModelVersion
+from fpga_operator.api.fpgamodel import JobRecord, ModelVersion
 from fpga_operator.config import Config
+from fpga_operator.plan.asked import Loss, losses, present, request, unanswered
 from fpga_operator.plan.conditions import Conditions, Situation, changes
-from fpga_operator.plan.jobflow import Flow, Jobs, follow, superseded
-from fpga_operator.plan.jobs import build_job, job_name
-from fpga_operator.plan.jobview import Failure
-from fpga_operator.plan.results import JobResult
-from fpga_operator.plan.types import IMAGE_LABEL, REQUESTED_AT, Fault, Manifest, Owner, Plan, labels_for
-from fpga_operator.plan.upstream import Upstream, Verdict, waiting_for
+from fpga_operator.plan.history import kept, merged
+from fpga_operator.plan.jobflow import Flow, Jobs, follow, superseded, unusable
+from fpga_operator.plan.jobs import build_job
+from fpga_operator.plan.modelref import ModelSeen, choose
+from fpga_operator.plan.types import IMAGE_LABEL, Fault, Manifest, Owner, Plan, labels_for
+from fpga_operator.plan.upstream import Verdict, interruption
 
-MAX_VERSIONS = 256
 RESERVED = ("images", "models", "sources")
 CreationState = Literal["Pending", "Building", "Succeeded", "Failed"]
 
@@ -29,20 +29,6 @@ class ImageDesired:
 
 
 @dataclass(frozen=True)
-class ModelSeen:
-    """The model that it names."""
-
-    owner: Owner
-    spec: FpgaModelSpec
-    status: FpgaModelStatus
-
-    @property
-    def upstream(self) -> Upstream:
-        """The model as something to wait for."""
-        return Upstream("FpgaModel", self.owner.name, self.owner.generation, self.status)
-
-
-@dataclass(frozen=True)
 class ImageObserved:
     """The world as far as an image is concerned."""
 
@@ -51,6 +37,8 @@ class ImageObserved:
     jobs: Jobs
     fault: Fault | None = None
     lost: frozenset[str] = frozenset()  # digests in the own repository that the registry no longer has
+    pinned: frozenset[int] = frozenset()  # images that services name
+    used: frozenset[str] = frozenset()  # digests that services run or could fall back to
 
 
 def repository(desired: ImageDesired) -> str:
@@ -73,45 +61,6 @@ def _denied(desired: ImageDesired) -> Verdict | None:
     )
 
 
-def choose(desired: ImageDesired, model: ModelSeen | None, built: bool) -> ModelVersion | Verdict:
-    """Return the version to build, or why there is none yet."""
-    ref = desired.spec.model_ref
-    if model is None or model.owner.deleting:
-        gone = f"waits for FpgaModel {ref.name}, which does not exist in namespace {desired.owner.namespace}"
-        return Verdict(Situation.WAITING, "WaitingForModel", gone)
-    if model.spec.conversion is not None and model.spec.conversion.mode is Mode.REGISTER_ONLY:
-        return Verdict(
-            Situation.FAILED,
-            "ModelNotConverted",
-            f"FpgaModel {ref.name} is only registered: set its spec.conversion.mode to Auto",
-        )
-    versions = {version.version: version for version in model.status.versions}
-    if ref.version is not None:
-        if ref.version in versions:
-            return versions[ref.version]
-        if not model.upstream.settled and not model.upstream.stalled:
-            return Verdict(
-                Situation.WAITING,
-                "WaitingForModel",
-                f"waits for version {ref.version}: {model.upstream.story()}",
-            )
-        there = ", ".join(map(str, sorted(versions))) or "none yet"
-        return Verdict(
-            Situation.FAILED,
-            "VersionNotFound",
-            f"spec.modelRef.version {ref.version} does not exist; versions of FpgaModel {ref.name}: {there}",
-        )
-    if not model.upstream.settled:
-        reason, message = waiting_for(model.upstream, "WaitingForModel")
-        return Verdict(Situation.WAITING, reason if built else "WaitingForModel", message)
-    latest = versions.get(model.status.latest_version or 0)
-    if latest is None:
-        return Verdict(
-            Situation.WAITING, "WaitingForModel", f"waits for FpgaModel {ref.name}, which has no version yet"
-        )
-    return latest
-
-
 def payload(desired: ImageDesired, target: ModelVersion, base: str, reason: str, config: Config) -> Manifest:
     """Return ACCEL_JOB of the build."""
     owner, spec = desired.owner, desired.spec
@@ -130,22 +79,10 @@ def payload(desired: ImageDesired, target: ModelVersion, base: str, reason: str,
         },
         "base": base,
         "baseInsecure": config.registry.insecure_bases,
-        "registry": {"endpoint": config.registry.endpoint},
+        "registry": {"endpoint": config.registry.endpoint, "secret": config.registry.secret_name or None},
         "target": {"repository": repository(desired)},
         "reason": reason,
     }
-
-
-def merge_versions(known: tuple[ImageVersion, ...], result: JobResult) -> tuple[ImageVersion, ...]:
-    """Return all images, newest first, as merge_versions of models does."""
-    said = {version.version: version for version in result.image_versions()}
-    if result.image is not None:
-        said[result.image.version] = result.image
-    merged = dict(said)
-    if result.versions_cut:
-        oldest_said = min(said, default=0)
-        merged |= {version.version: version for version in known if version.version < oldest_said}
-    return tuple(merged[number] for number in sorted(merged, reverse=True))[:MAX_VERSIONS]
 
 
 def plan_image(desired: ImageDesired, observed: ImageObserved, config: Config, now: datetime) -> Plan:
@@ -154,68 +91,50 @@ def plan_image(desired: ImageDesired, observed: ImageObserved, config: Config, n
     if status.repository not in (None, repository(desired)):
         status = status.model_copy(update={"versions": (), "image": None, "image_version": None})
     conditions = Conditions(owner, observed.status, now)
-    if owner.deleting:
-        verdict = Verdict(Situation.WORKING, "Deleting", "the image is being deleted")
-        return _held(owner, status, conditions, verdict)
-    if observed.fault is not None:
-        verdict = Verdict(Situation.FAILED, observed.fault.reason, observed.fault.message)
-        return _held(owner, status, conditions, verdict)
-    denied = _denied(desired)
-    target = denied or choose(desired, observed.model, built=status.image is not None)
+    reported = losses(observed.lost)
+    gone = unanswered(status.job, reported)
+    status = _kept(desired, observed, status, gone)
+    stopped = interruption(owner, observed.fault, "image")
+    if stopped is not None:
+        return _held(desired, observed, status, conditions, stopped, gone)
+    there = tuple(v for v in status.versions if v.digest not in gone)
+    target = _denied(desired) or choose(owner, desired.spec.model_ref, observed.model, there)
     if isinstance(target, Verdict):
-        plan = _held(owner, status, conditions, target)
+        plan = _held(desired, observed, status, conditions, target, gone)
         return replace(plan, deletes=superseded(owner, "", observed.jobs))
 
-    conditions.set(
-        "ModelReady", True, "ModelReady", f"version {target.version} of {desired.spec.model_ref.name}"
-    )
-    status = status.model_copy(update={"repository": repository(desired)})
-    requested = owner.annotations.get(REQUESTED_AT, "")
+    told = f"version {target.version} of {desired.spec.model_ref.name}"
+    conditions.set("ModelReady", True, "ModelReady", told)
     base = status.runtime_base if status.versions and status.runtime_base else config.images.runtime
-    name = job_name(
-        owner,
-        {"model": target.digest, "base": base, "repository": repository(desired), "requestedAt": requested},
-    )
+    status = status.model_copy(update={"repository": repository(desired)})
     built = next((v for v in status.versions if v.model_digest == target.digest), None)
-    done = status.job if status.job is not None and status.job.outcome == "Succeeded" else None
-    if built is not None and (not requested or (done is not None and done.name == name)):
-        status = status.model_copy(update={"job": done})
-        status = _serve(desired, status, conditions, built)
-        return replace(_finish(owner, status, conditions), deletes=superseded(owner, name, observed.jobs))
-
-    # A Job that is recorded as done without its image being known is no help: look at it again, or run it again.
-    flow = follow(owner, name, None if done is not None else status.job, observed.jobs, config, now)
-    status = status.model_copy(update={"job": flow.record, "runtime_base": base})
-    if flow.result is not None and flow.result.image is None:
-        flow = Flow(flow.record, failure=Failure("build", "JobFailed", "build named no image", retry=False))
+    record = present(
+        owner,
+        {"model": target.digest, "base": base, "repository": repository(desired)},
+        status.job,
+        reported.get(built.digest) if built is not None else None,
+    )
+    if built in there and built is not None and _answered(owner, status.job, record):
+        # The Job of this name is as good as done: an image that was built before needs none.
+        done = JobRecord(
+            name=record.name, outcome="Succeeded", requested_at=record.requested_at, lost=record.lost
+        )
+        status = _serve(desired, status.model_copy(update={"job": done}), conditions, built)
+        plan = _finish(desired, observed, status, conditions)
+        return replace(plan, deletes=superseded(owner, record.name, observed.jobs))
+    if (
+        record.outcome == "Succeeded"
+    ):  # and its image is not known any more: look at the Job, or run it, again
+        record = record.model_copy(update={"outcome": "Running"})
+    flow = _noticed(desired, target, follow(owner, record, observed.jobs, config, now))
     reason = "Spec" if not status.versions or status.image is None else "Model"
-    if flow.result is not None and flow.result.image is not None:
-        image = flow.result.image.model_copy(
-            update={"model_digest": target.digest, "model_version": target.version}
-        )
-        result = flow.result.model_copy(update={"image": image})
-        versions = merge_versions(status.versions, result)
-        status = status.model_copy(update={"versions": versions, "build_log": result.log})
-        status = _serve(desired, status, conditions, image)
-    elif flow.failure is not None:
-        _stand(
-            conditions, status, "Failed", Verdict(Situation.FAILED, flow.failure.reason, flow.failure.message)
-        )
-        status = status.model_copy(update={"creation_state": "Failed"})
-    elif flow.known:
-        before = status.condition("Stalled") or status.condition("Ready")
-        told = (before.reason, before.message) if before else ("JobFailed", "the build failed")
-        _stand(conditions, status, "Failed", Verdict(Situation.FAILED, *told))
-        status = status.model_copy(update={"creation_state": "Failed"})
-    else:
-        progress = flow.progress or ("JobStarting", "the Job is starting")
-        step: CreationState = "Pending" if flow.waits_for_slot else "Building"
-        _stand(conditions, status, step, Verdict(Situation.WORKING, *progress))
-        status = status.model_copy(update={"creation_state": step})
     labels = labels_for(IMAGE_LABEL, owner.name)
-    job = build_job(owner, name, labels, payload(desired, target, base, reason, config), config)
+    content = payload(desired, target, base, reason, config)
+    job = build_job(owner, record.name, labels, content, config)
+    status = status.model_copy(update={"runtime_base": base})
+    status = _told(desired, flow, target, status, conditions, gone)
     return replace(
-        _finish(owner, status, conditions),
+        _finish(desired, observed, status, conditions),
         children=(job,) if flow.create else (),
         deletes=flow.deletes,
         requeue_after=flow.requeue_after,
@@ -223,26 +142,117 @@ def plan_image(desired: ImageDesired, observed: ImageObserved, config: Config, n
     )
 
 
-def _available(status: AccelImageStatus) -> tuple[bool, str]:
-    if status.image is not None:
-        return True, f"{status.image} can be run"
-    return False, "no image has been built yet"
+def _noticed(desired: ImageDesired, target: ModelVersion, flow: Flow) -> Flow:
+    """Return the flow with a record from which the model learns that a build did not find it."""
+    if flow.result is not None and flow.result.image is None:
+        return unusable(flow, "build", "build named no image")
+    if flow.progress is None or flow.progress[0] != "ModelNotFound":
+        return flow
+    missed, again = Loss(target.digest, flow.record.attempts), flow.record.retry_time
+    message = (
+        f"version {target.version} of FpgaModel {desired.spec.model_ref.name} is gone from the registry and is made "
+        f"again; the image is tried again {f'at {again}' if again else 'now'}"
+    )
+    record = flow.record.model_copy(update={"missed": str(missed)})
+    return replace(flow, record=record, progress=("ModelNotFound", message))
 
 
-def _stand(conditions: Conditions, status: AccelImageStatus, step: CreationState, verdict: Verdict) -> None:
+def _told(
+    desired: ImageDesired,
+    flow: Flow,
+    target: ModelVersion,
+    status: AccelImageStatus,
+    conditions: Conditions,
+    gone: frozenset[str],
+) -> AccelImageStatus:
+    """Say where the Job stands; return the status with what came of it."""
+    lost = next((v for v in status.versions if v.model_digest == target.digest and v.digest in gone), None)
+    status = status.model_copy(update={"job": flow.record})
+    if flow.result is not None and flow.result.image is not None:
+        made = {"model_digest": target.digest, "model_version": target.version}
+        image = flow.result.image.model_copy(update=made)
+        said = flow.result.image_versions()
+        versions = merged(status.versions, said, image, cut=flow.result.versions_cut)
+        status = status.model_copy(update={"versions": versions, "build_log": flow.result.log})
+        return _serve(desired, status, conditions, image)
+    if flow.failure is not None or flow.known:
+        before = status.condition("Stalled") or status.condition("Ready")
+        story = (before.reason, before.message) if before else ("JobFailed", "the build failed")
+        if flow.record.reason is not None:  # not so in the records of release 0.1
+            story = flow.record.reason, flow.record.message or ""
+        _stand(conditions, status, "Failed", Verdict(Situation.FAILED, *story), gone)
+        return status.model_copy(update={"creation_state": "Failed"})
+    progress = flow.progress or ("JobStarting", "the Job is starting")
+    if lost is not None:
+        again = f"image {lost.version} is gone from the registry and is made again: {progress[1]}"
+        progress = ("RegistryContentLost", again)
+    step: CreationState = "Pending" if flow.waits_for_slot else "Building"
+    _stand(conditions, status, step, Verdict(Situation.WORKING, *progress), gone)
+    return status.model_copy(update={"creation_state": step})
+
+
+def _answered(owner: Owner, previous: JobRecord | None, record: JobRecord) -> bool:
+    """Tell whether the user's request, if there is one, has been answered by a Job."""
+    asked = request(owner)
+    if not asked or record.outcome == "Succeeded":
+        return True
+    return previous is not None and previous.outcome == "Succeeded" and previous.requested_at == asked
+
+
+def _kept(
+    desired: ImageDesired,
+    observed: ImageObserved,
+    status: AccelImageStatus,
+    gone: frozenset[str] = frozenset(),
+) -> AccelImageStatus:
+    """Return the status without images that nothing uses beyond the limit, and without those that are gone."""
+    newest = status.image_version
+
+    def in_use(v: ImageVersion) -> bool:
+        return v.version == newest or v.version in observed.pinned or v.digest in observed.used
+
+    there = [v for v in status.versions if v.digest not in gone or v.version == newest]
+    return status.model_copy(update={"versions": kept(there, in_use, desired.spec.history_limit)})
+
+
+def _available(status: AccelImageStatus, gone: frozenset[str]) -> tuple[bool, str]:
+    if status.image is None:
+        return False, "no image has been built yet"
+    if status.image.rpartition("@")[2] in gone:
+        return False, f"{status.image} is gone from the registry"
+    return True, f"{status.image} can be run"
+
+
+def _stand(
+    conditions: Conditions,
+    status: AccelImageStatus,
+    step: CreationState,
+    verdict: Verdict,
+    gone: frozenset[str],
+) -> None:
     conditions.set("Built", False if step == "Failed" else None, verdict.reason, verdict.message)
-    conditions.summarise(verdict.situation, verdict.reason, verdict.message, available=_available(status))
+    available = _available(status, gone)
+    conditions.summarise(verdict.situation, verdict.reason, verdict.message, available=available)
 
 
-def _held(owner: Owner, status: AccelImageStatus, conditions: Conditions, verdict: Verdict) -> Plan:
+def _held(
+    desired: ImageDesired,
+    observed: ImageObserved,
+    status: AccelImageStatus,
+    conditions: Conditions,
+    verdict: Verdict,
+    gone: frozenset[str],
+) -> Plan:
     """The model, or the spec, does not allow a build now; what was built stays."""
     failed = verdict.situation is Situation.FAILED
     if verdict.reason != "Deleting":
         conditions.set("ModelReady", False, verdict.reason, verdict.message)
     conditions.keep("Built")
-    conditions.summarise(verdict.situation, verdict.reason, verdict.message, available=_available(status))
+    available = _available(status, gone)
+    conditions.summarise(verdict.situation, verdict.reason, verdict.message, available=available)
     step: CreationState = "Failed" if failed else "Succeeded" if status.image is not None else "Pending"
-    return _finish(owner, status.model_copy(update={"creation_state": step}), conditions)
+    status = status.model_copy(update={"creation_state": step})
+    return _finish(desired, observed, status, conditions)
 
 
 def _serve(
@@ -262,9 +272,16 @@ def _serve(
     )
 
 
-def _finish(owner: Owner, status: AccelImageStatus, conditions: Conditions) -> Plan:
+def _finish(
+    desired: ImageDesired, observed: ImageObserved, status: AccelImageStatus, conditions: Conditions
+) -> Plan:
     built = conditions.build()
+    status = _kept(desired, observed, status)
     final = status.model_copy(
-        update={"observed_generation": owner.generation, "state": conditions.state, "conditions": built}
+        update={
+            "observed_generation": desired.owner.generation,
+            "state": conditions.state,
+            "conditions": built,
+        }
     )
     return Plan(status=final.dump(), events=changes(status.conditions, built))

@@ -7,6 +7,7 @@ import hashlib
 import json
 from typing import Any
 
+from fpga_operator.api.fpgamodel import ConversionLimits
 from fpga_operator.config import Config
 from fpga_operator.plan.types import Manifest, Owner, child
 
@@ -17,6 +18,13 @@ EXIT_TERMINAL = 65
 EXIT_OOM = 137
 HASH_DIGITS = 10
 USER = 65532
+REQUESTED_MEMORY = "256Mi"
+
+# Where the containers find what they alone may see. A Secret is mounted as optional: the container itself then says
+# which one is missing, where a pod that cannot mount it would wait without a word and keep a Job slot.
+SOURCE_SECRET_DIR = "/var/run/accel/source-secret"  # noqa: S105 - a folder's name
+SOURCE_CLAIM_DIR = "/var/run/accel/source-claim"
+REGISTRY_SECRET_DIR = "/var/run/accel/registry-secret"  # noqa: S105 - as above
 
 SECURITY: Manifest = {
     "allowPrivilegeEscalation": False,
@@ -52,7 +60,30 @@ def job_name(owner: Owner, inputs: Any) -> str:
     return f"{head}-{digits}"
 
 
-def _container(name: str, image: str, command: str, payload: str, cpu: str, memory: str) -> Manifest:
+def claim_of(uri: str) -> str | None:
+    """Return the PersistentVolumeClaim that a source lies in."""
+    return uri.removeprefix("pvc://").partition("/")[0] if uri.startswith("pvc://") else None
+
+
+def _secret_volume(name: str, secret: str) -> Manifest:
+    return {"name": name, "secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}}
+
+
+def _mounted(container: Manifest, volume: str, path: str, variable: str) -> Manifest:
+    """Return the container with a read-only volume, and a variable that tells where it is."""
+    return {
+        **container,
+        "env": [*container["env"], {"name": variable, "value": path}],
+        "volumeMounts": [
+            *container["volumeMounts"],
+            {"name": volume, "mountPath": path, "readOnly": True},
+        ],
+    }
+
+
+def _container(
+    name: str, image: str, command: str, payload: str, cpu: str, memory: str, request: str = REQUESTED_MEMORY
+) -> Manifest:
     return {
         "name": name,
         "image": image,
@@ -65,7 +96,7 @@ def _container(name: str, image: str, command: str, payload: str, cpu: str, memo
         ],
         "workingDir": "/work",
         "resources": {
-            "requests": {"cpu": "100m", "memory": "256Mi"},
+            "requests": {"cpu": "100m", "memory": request},
             "limits": {"cpu": cpu, "memory": memory},
         },
         "securityContext": SECURITY,
@@ -77,11 +108,12 @@ def _job(
     owner: Owner,
     name: str,
     labels: dict[str, str],
-    config: Config,
     *,
     init: list[Manifest],
     main: Manifest,
     volume: str,
+    volumes: list[Manifest],
+    deadline: int,
 ) -> Manifest:
     rules: list[Manifest] = [
         # A drained or evicted pod says nothing about its input: run it again, without counting.
@@ -104,13 +136,14 @@ def _job(
         "volumes": [
             {"name": "work", "emptyDir": {"sizeLimit": volume}},
             {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+            *volumes,
         ],
     }
     if init:
         pod["initContainers"] = init
     spec = {
         "backoffLimit": BACKOFF_LIMIT,
-        "activeDeadlineSeconds": config.jobs.deadline_seconds,
+        "activeDeadlineSeconds": deadline,
         "ttlSecondsAfterFinished": KEEP_FINISHED_SECONDS,
         "podFailurePolicy": {"rules": rules},
         "template": {"metadata": {"labels": labels}, "spec": pod},
@@ -119,34 +152,72 @@ def _job(
 
 
 def convert_job(
-    owner: Owner, name: str, labels: dict[str, str], payload: Manifest, config: Config
+    owner: Owner,
+    name: str,
+    labels: dict[str, str],
+    payload: Manifest,
+    config: Config,
+    limits: ConversionLimits | None = None,
 ) -> Manifest:
-    """Return the conversion: fetch, then convert without network or secrets, then push."""
+    """Return the conversion: fetch, then convert without network or secrets, then push.
+
+    The source's Secret or claim is mounted into fetch alone, the registry's Secret into fetch and push. Memory that the
+    user asks for is requested as well, so that a node without it is not chosen.
+    """
     text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     tools, jobs = config.images, config.jobs
+    asked = limits.memory if limits is not None else None
+    fetch = _container("fetch", tools.toolchain, "fetch", text, "1", "1Gi")
+    convert = _container(
+        "convert",
+        tools.converter,
+        "convert",
+        text,
+        jobs.convert_cpu,
+        asked or jobs.convert_memory,
+        asked or REQUESTED_MEMORY,
+    )
+    push = _container("push", tools.toolchain, "push", text, "1", "1Gi")
+    volumes: list[Manifest] = []
+    if secret := payload["source"].get("secret"):
+        volumes.append(_secret_volume("source-secret", secret))
+        fetch = _mounted(fetch, "source-secret", SOURCE_SECRET_DIR, "ACCEL_SOURCE_SECRET")
+    if claim := claim_of(payload["source"]["uri"]):
+        volumes.append(
+            {"name": "source-claim", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        )
+        fetch = _mounted(fetch, "source-claim", SOURCE_CLAIM_DIR, "ACCEL_SOURCE_CLAIM")
+    if secret := config.registry.secret_name:
+        volumes.append(_secret_volume("registry-secret", secret))
+        fetch, push = (_with_registry(container) for container in (fetch, push))
     return _job(
         owner,
         name,
         labels,
-        config,
-        init=[
-            _container("fetch", tools.toolchain, "fetch", text, "1", "1Gi"),
-            _container("convert", tools.converter, "convert", text, jobs.convert_cpu, jobs.convert_memory),
-        ],
-        main=_container("push", tools.toolchain, "push", text, "1", "1Gi"),
+        init=[fetch, convert],
+        main=push,
         volume=jobs.work_volume,
+        volumes=volumes,
+        deadline=(limits.deadline_seconds if limits is not None else None) or jobs.deadline_seconds,
     )
+
+
+def _with_registry(container: Manifest) -> Manifest:
+    return _mounted(container, "registry-secret", REGISTRY_SECRET_DIR, "ACCEL_REGISTRY_SECRET")
 
 
 def build_job(owner: Owner, name: str, labels: dict[str, str], payload: Manifest, config: Config) -> Manifest:
     """Return the image build: base and model layer are mounted in the registry, so it needs little of anything."""
     text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
+    build = _container("build", config.images.toolchain, "build", text, "1", "512Mi")
+    secret = config.registry.secret_name
     return _job(
         owner,
         name,
         labels,
-        config,
         init=[],
-        main=_container("build", config.images.toolchain, "build", text, "1", "512Mi"),
+        main=_with_registry(build) if secret else build,
         volume="2Gi",
+        volumes=[_secret_volume("registry-secret", secret)] if secret else [],
+        deadline=config.jobs.deadline_seconds,
     )

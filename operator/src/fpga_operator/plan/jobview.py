@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 from fpga_operator.config import Config
+from fpga_operator.plan.jobwaits import look_again, waiting
 from fpga_operator.plan.results import JobResult, parse_result
-from fpga_operator.plan.types import Manifest
+from fpga_operator.plan.types import IMAGE_LABEL, Manifest
 
 
 class Phase(Enum):
@@ -30,13 +32,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class JobView:
-    """A Job as the planners see it. `progress` is a reason and a sentence while it is active."""
+    """A Job as the planners see it. `progress` is a reason and a sentence while it is active.
+
+    `given_up` means that it failed while it waited to begin, and is still there. `look_again` is in seconds.
+    """
 
     phase: Phase
     progress: tuple[str, str] = ("", "")
     result: JobResult | None = None
     failure: Failure | None = None
     uid: str = ""
+    given_up: bool = False
+    look_again: float | None = None
 
 
 STEPS = {
@@ -45,13 +52,6 @@ STEPS = {
     "convert": ("Converting", "converting and compiling the model"),
     "push": ("Pushing", "pushing the version to the registry"),
     "build": ("Building", "building the image"),
-}
-_STUCK = {
-    "ImagePullBackOff",
-    "ErrImagePull",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "CreateContainerError",
 }
 OOM_EXIT = 137
 
@@ -79,7 +79,7 @@ def _newest_first(pods: Sequence[Manifest]) -> list[Manifest]:
     return sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
 
 
-def _pod_failure(pod: Manifest, config: Config) -> Failure | None:
+def _pod_failure(pod: Manifest, job: Manifest) -> Failure | None:
     for container in _containers(pod):
         ended = (container.get("state") or {}).get("terminated")
         if ended is None or ended.get("exitCode") == 0:
@@ -89,14 +89,7 @@ def _pod_failure(pod: Manifest, config: Config) -> Failure | None:
         if said is not None and not said.ok:
             return Failure(said.step, said.reason, said.message or f"{name} failed", said.retry)
         if ended.get("reason") == "OOMKilled" or (name == "convert" and ended.get("exitCode") == OOM_EXIT):
-            limit = config.jobs.convert_memory if name == "convert" else "its limit"
-            return Failure(
-                name,
-                "OOMKilled",
-                f"{name} was killed because it used more memory than {limit}: raise jobs.convertMemory in the "
-                "operator's configuration, or use a smaller model",
-                retry=False,
-            )
+            return Failure(name, "OOMKilled", _out_of_memory(name, job), retry=False)
         tail = " ".join((ended.get("message") or "").split())[-400:]
         return Failure(
             name,
@@ -108,29 +101,35 @@ def _pod_failure(pod: Manifest, config: Config) -> Failure | None:
     return None
 
 
-def _progress(pods: Sequence[Manifest], config: Config) -> tuple[str, str]:
+def _out_of_memory(name: str, job: Manifest) -> str:
+    pod = job.get("spec", {}).get("template", {}).get("spec", {})
+    containers = {c["name"]: c for c in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]}
+    limit = containers.get(name, {}).get("resources", {}).get("limits", {}).get("memory", "its limit")
+    if name == "convert":
+        return (
+            f"the converter was killed because it used more memory than {limit}: raise "
+            "spec.conversion.limits.memory (about 14 times the model's float32 weights and 1Gi are needed)"
+        )
+    return f"{name} was killed because it used more memory than {limit}: use a smaller model, or report this"
+
+
+def _progress(pods: Sequence[Manifest], job: Manifest, now: datetime) -> tuple[str, str]:
     newest = _newest_first(pods)
     for pod in newest:
         if pod.get("status", {}).get("phase") == "Failed":
-            failure = _pod_failure(pod, config)
+            failure = _pod_failure(pod, job)
             if failure is not None and failure.retry:
                 # Said until it is over: a reason that flips with each new pod would be noise.
                 return failure.reason, f"{failure.message.rstrip('.')}; tried again"
-    return _pod_progress(newest[0]) if newest else ("JobStarting", "the Job is starting")
+    return _pod_progress(newest[0], now) if newest else ("JobStarting", "the Job is starting")
 
 
-def _pod_progress(pod: Manifest) -> tuple[str, str]:
-    for condition in pod.get("status", {}).get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return "JobUnschedulable", f"the Job's pod cannot be scheduled: {condition.get('message', '')}"
+def _pod_progress(pod: Manifest, now: datetime) -> tuple[str, str]:
+    if (wait := waiting(pod, now)) is not None:
+        return wait.reason, wait.message
     first = next((container["name"] for container in _containers(pod)), "")
     for container in _containers(pod):
         state = container.get("state") or {}
-        waiting = state.get("waiting") or {}
-        if waiting.get("reason") in _STUCK:
-            return "ImagePullFailed" if "mage" in waiting["reason"] else "ContainerNotStarted", (
-                f"{container['name']} cannot start: {waiting['reason']}: {waiting.get('message', '')}"
-            )
         if "terminated" not in state and container["name"] in STEPS:
             reason, what = STEPS[container["name"]]
             begun = "running" in state or container["name"] != first
@@ -138,17 +137,32 @@ def _pod_progress(pod: Manifest) -> tuple[str, str]:
     return "JobStarting", "the Job is starting"
 
 
-def view(job: Manifest | None, pods: Sequence[Manifest], config: Config) -> JobView:
+def view(job: Manifest | None, pods: Sequence[Manifest], config: Config, now: datetime) -> JobView:
     """Judge a Job by its conditions and its pods' containers."""
     if job is None:
         return JobView(Phase.MISSING)
     uid = job["metadata"]["uid"]
     end = _ended(job)
     if end is None:
-        return JobView(Phase.ACTIVE, progress=_progress(pods, config), uid=uid)
+        return _active(job, pods, uid, config, now)
     if end["type"] == "Complete":
         return JobView(Phase.SUCCEEDED, result=_success(pods), uid=uid)
-    return JobView(Phase.FAILED, failure=_failure(end, pods, config), uid=uid)
+    return JobView(Phase.FAILED, failure=_failure(end, job, pods, config), uid=uid)
+
+
+def _active(job: Manifest, pods: Sequence[Manifest], uid: str, config: Config, now: datetime) -> JobView:
+    newest = next(iter(_newest_first(pods)), None)
+    wait = waiting(newest, now) if newest is not None else None
+    # Before the Job's own deadline, which would be taken for a conversion that is too slow.
+    if wait is not None and wait.age >= min(wait.patience, _deadline(job, config) / 2):
+        failure = Failure("fetch", wait.reason, wait.message, retry=True)
+        return JobView(Phase.FAILED, failure=failure, uid=uid, given_up=True)
+    again = look_again(newest, now) if newest is not None else None
+    return JobView(Phase.ACTIVE, progress=_progress(pods, job, now), uid=uid, look_again=again)
+
+
+def _deadline(job: Manifest, config: Config) -> int:
+    return int(job.get("spec", {}).get("activeDeadlineSeconds") or config.jobs.deadline_seconds)
 
 
 def _success(pods: Sequence[Manifest]) -> JobResult | None:
@@ -161,17 +175,18 @@ def _success(pods: Sequence[Manifest]) -> JobResult | None:
     return None
 
 
-def _failure(end: Manifest, pods: Sequence[Manifest], config: Config) -> Failure:
+def _failure(end: Manifest, job: Manifest, pods: Sequence[Manifest], config: Config) -> Failure:
     if end.get("reason") == "DeadlineExceeded":
-        return Failure(
-            "job",
-            "DeadlineExceeded",
-            f"the Job took longer than {config.jobs.deadline_seconds} s: raise jobs.deadlineSeconds in the operator's "
-            "configuration, or use a smaller model",
-            retry=False,
+        builds = job["metadata"].get("labels", {}).get(IMAGE_LABEL) is not None
+        cure = (
+            "have operator.jobs.deadlineSeconds of the chart raised"
+            if builds
+            else "raise spec.conversion.limits.deadlineSeconds, or use a smaller model"
         )
+        took = f"the Job took longer than {_deadline(job, config)} s"
+        return Failure("job", "DeadlineExceeded", f"{took}: {cure}", retry=False)
     for pod in _newest_first(pods):
-        failure = _pod_failure(pod, config)
+        failure = _pod_failure(pod, job)
         if failure is not None:
             return failure
     # Its pods are gone (a node was removed): nothing about the input is known to be wrong.

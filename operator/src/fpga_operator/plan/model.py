@@ -9,19 +9,21 @@ from fpga_operator.api.fpgamodel import (
     FpgaModelSpec,
     FpgaModelStatus,
     Mode,
-    ModelVersion,
     Verification,
 )
 from fpga_operator.config import Config
+from fpga_operator.plan.asked import Loss, losses, present, unanswered
 from fpga_operator.plan.conditions import Conditions, Situation, changes
-from fpga_operator.plan.jobflow import Flow, Jobs, follow
-from fpga_operator.plan.jobs import convert_job, job_name
+from fpga_operator.plan.history import kept, merged
+from fpga_operator.plan.jobflow import Jobs, follow, unusable
+from fpga_operator.plan.jobs import convert_job
 from fpga_operator.plan.jobview import Failure
+from fpga_operator.plan.madefrom import former_name, inputs
 from fpga_operator.plan.results import JobResult
-from fpga_operator.plan.types import MODEL_LABEL, REQUESTED_AT, Fault, Manifest, Owner, Plan, labels_for
+from fpga_operator.plan.types import MODEL_LABEL, Fault, Manifest, Owner, Plan, labels_for
+from fpga_operator.plan.upstream import interruption
 
 FETCH_SECONDS = 900
-MAX_VERSIONS = 256
 SUB = ("Registered", "Converted", "Verified")
 
 
@@ -41,6 +43,8 @@ class ModelObserved:
     jobs: Jobs
     fault: Fault | None = None
     lost: frozenset[str] = frozenset()  # digests in the own repository that the registry no longer has
+    missed: tuple[Loss, ...] = ()  # versions that builds of images did not find
+    pinned: frozenset[int] = frozenset()  # versions that images name or are built from
 
 
 def repository(owner: Owner) -> str:
@@ -52,10 +56,15 @@ def payload(desired: ModelDesired, config: Config) -> Manifest:
     """Return ACCEL_JOB of the conversion, every default written out."""
     owner, spec = desired.owner, desired.spec
     conversion, verification = spec.conversion or Conversion(), spec.verification or Verification()
+    limits = conversion.limits
     return {
         "schema": "accel.dev/convert-job/v1",
         "model": {"namespace": owner.namespace, "name": owner.name},
-        "source": {"uri": spec.source.uri, "sha256": spec.source.sha256},
+        "source": {
+            "uri": spec.source.uri,
+            "sha256": spec.source.sha256,
+            "secret": spec.source.secret_ref.name if spec.source.secret_ref is not None else None,
+        },
         "conversion": {
             "mode": str(conversion.mode or "Auto"),
             "format": str(conversion.format or "Auto"),
@@ -66,72 +75,62 @@ def payload(desired: ModelDesired, config: Config) -> Manifest:
             "requireFpga": conversion.require_fpga is not False,
         },
         "verification": {"samples": verification.samples or 4, "tolerance": verification.tolerance},
-        "registry": {"endpoint": config.registry.endpoint},
+        "registry": {"endpoint": config.registry.endpoint, "secret": config.registry.secret_name or None},
         "target": {"repository": repository(owner)},
-        "limits": {"maxSourceBytes": config.jobs.max_source_bytes, "fetchSeconds": FETCH_SECONDS},
+        "limits": {
+            "maxSourceBytes": config.jobs.max_source_bytes,
+            "maxSourceFiles": config.jobs.max_source_files,
+            "maxSourceRatio": config.jobs.max_source_ratio,
+            # A deadline that the user raised is meant for slow sources too.
+            "fetchSeconds": max(
+                FETCH_SECONDS, (limits.deadline_seconds or 0) // 2 if limits is not None else 0
+            ),
+        },
     }
-
-
-def merge_versions(known: tuple[ModelVersion, ...], result: JobResult) -> tuple[ModelVersion, ...]:
-    """Return all versions, newest first: what the registry said, and older ones that its message had no room for."""
-    said = {version.version: version for version in result.model_versions()}
-    if result.model is not None:
-        said[result.model.version] = result.model
-    merged = dict(said)
-    if result.versions_cut:
-        oldest_said = min(said, default=0)
-        merged |= {version.version: version for version in known if version.version < oldest_said}
-    return tuple(merged[number] for number in sorted(merged, reverse=True))[:MAX_VERSIONS]
 
 
 def plan_model(desired: ModelDesired, observed: ModelObserved, config: Config, now: datetime) -> Plan:
     """Return what shall be for one FpgaModel."""
     owner, previous = desired.owner, observed.status
     conditions = Conditions(owner, previous, now)
-    available = (
-        (True, f"version {previous.latest_version} is in the registry")
-        if previous.latest_version
-        else (False, "no version is in the registry yet")
-    )
-    inputs = {
-        "source": desired.spec.source.dump(),
-        "conversion": (desired.spec.conversion or Conversion()).dump(),
-        "verification": (desired.spec.verification or Verification()).dump(),
-        "generation": owner.generation,
-        "requestedAt": owner.annotations.get(REQUESTED_AT, ""),
-    }
-    name = job_name(owner, inputs)
-    if owner.deleting:
+    reported = losses(observed.lost, observed.missed)
+    gone = unanswered(previous.job, reported)
+    latest = next((v for v in previous.versions if v.version == previous.latest_version), None)
+    lost = latest is not None and latest.digest in gone
+    available = _available(previous, lost=lost)
+    status = _kept(desired, observed, previous, gone)
+    if (held := interruption(owner, observed.fault, "model")) is not None:
         for kind in SUB:
             conditions.keep(kind)
-        conditions.summarise(Situation.WORKING, "Deleting", "the model is being deleted", available=available)
-        return _finish(owner, previous, conditions)
-    if observed.fault is not None:
-        for kind in SUB:
-            conditions.keep(kind)
-        conditions.summarise(
-            Situation.FAILED, observed.fault.reason, observed.fault.message, available=available
-        )
-        return _finish(owner, previous, conditions)
+        conditions.summarise(held.situation, held.reason, held.message, available=available)
+        return _finish(owner, status, conditions)
 
-    flow = follow(owner, name, previous.job, observed.jobs, config, now)
-    status = previous.model_copy(update={"job": flow.record})
+    loss = reported.get(latest.digest) if latest is not None else None
+    record = present(owner, inputs(desired.spec), previous.job, loss, former_name(owner, desired.spec))
+    name = record.name
+    flow = follow(owner, record, observed.jobs, config, now)
+    status = status.model_copy(update={"job": flow.record})
     if flow.result is not None and flow.result.model is None:
-        flow = Flow(flow.record, failure=Failure("push", "JobFailed", "push named no version", retry=False))
+        flow = unusable(flow, "push", "push named no version")
     if flow.result is not None:
-        status = _take(status, flow.result)
+        status = _kept(desired, observed, _take(status, flow.result))
         _done(conditions, desired, status)
     elif flow.failure is not None:
-        _failed(conditions, flow.failure, available)
+        _failed(conditions, flow.failure, status, available)
     elif flow.known:
         _known(conditions, desired, status, available)
     else:
         reason, message = flow.progress or ("JobStarting", "the Job is starting")
+        if lost:
+            reason, message = "RegistryContentLost", f"{_lost(previous)} and is made again: {message}"
         for kind in SUB:
             conditions.set(kind, None, "InProgress", message)
         conditions.summarise(Situation.WORKING, reason, message, available=available)
     labels = labels_for(MODEL_LABEL, owner.name)
-    children = (convert_job(owner, name, labels, payload(desired, config), config),) if flow.create else ()
+    limits = desired.spec.conversion.limits if desired.spec.conversion is not None else None
+    children = (
+        (convert_job(owner, name, labels, payload(desired, config), config, limits),) if flow.create else ()
+    )
     return replace(
         _finish(owner, status, conditions, requeue_after=flow.requeue_after),
         children=children,
@@ -140,12 +139,41 @@ def plan_model(desired: ModelDesired, observed: ModelObserved, config: Config, n
     )
 
 
+def _lost(status: FpgaModelStatus) -> str:
+    return f"version {status.latest_version} is gone from the registry"
+
+
+def _available(status: FpgaModelStatus, *, lost: bool) -> tuple[bool, str]:
+    if status.latest_version is None:
+        return False, "no version is in the registry yet"
+    if lost:
+        return False, _lost(status)
+    return True, f"version {status.latest_version} is in the registry"
+
+
+def _kept(
+    desired: ModelDesired,
+    observed: ModelObserved,
+    status: FpgaModelStatus,
+    gone: frozenset[str] = frozenset(),
+) -> FpgaModelStatus:
+    """Return the status without versions that nothing uses beyond the limit, and without those that are gone."""
+    latest = status.latest_version
+    there = [v for v in status.versions if v.digest not in gone or v.version == latest]
+    versions = kept(
+        there, lambda v: v.version == latest or v.version in observed.pinned, desired.spec.history_limit
+    )
+    return status.model_copy(update={"versions": versions})
+
+
 def _take(status: FpgaModelStatus, result: JobResult) -> FpgaModelStatus:
     assert result.model is not None
     return status.model_copy(
         update={
             "latest_version": result.model.version,
-            "versions": merge_versions(status.versions, result),
+            "versions": merged(
+                status.versions, result.model_versions(), result.model, cut=result.versions_cut
+            ),
             "inputs": result.inputs,
             "outputs": result.outputs,
             "device": result.device,
@@ -191,15 +219,26 @@ def _known(
         conditions.keep(kind)
     before = stalled or status.condition("Ready")
     reason, message = (before.reason, before.message) if before else ("JobFailed", "the conversion failed")
+    if status.job.reason is not None:  # not so in the records of release 0.1
+        reason, message = status.job.reason, _story(status, status.job.message or "", available)
     conditions.summarise(Situation.FAILED, reason, message, available=available)
 
 
-def _failed(conditions: Conditions, failure: Failure, available: tuple[bool, str]) -> None:
-    parity = failure.reason == "ParityFailed"
-    conditions.set("Registered", False, failure.reason, failure.message)
-    conditions.set("Converted", None if failure.step == "fetch" else parity, failure.reason, failure.message)
-    conditions.set("Verified", False if parity else None, failure.reason, failure.message)
-    conditions.summarise(Situation.FAILED, failure.reason, failure.message, available=available)
+def _failed(
+    conditions: Conditions, failure: Failure, status: FpgaModelStatus, available: tuple[bool, str]
+) -> None:
+    parity = failure.reason in ("ParityFailed", "ToleranceExceeded")
+    message = _story(status, failure.message, available)
+    conditions.set("Registered", False, failure.reason, message)
+    conditions.set("Converted", None if failure.step == "fetch" else parity, failure.reason, message)
+    conditions.set("Verified", False if parity else None, failure.reason, message)
+    conditions.summarise(Situation.FAILED, failure.reason, message, available=available)
+
+
+def _story(status: FpgaModelStatus, message: str, available: tuple[bool, str]) -> str:
+    if status.latest_version is not None and not available[0]:
+        return f"{_lost(status)} and cannot be made again: {message}"
+    return message
 
 
 def _finish(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fpga_operator.api.base import StatusBase
 from fpga_operator.plan.conditions import Situation
+from fpga_operator.plan.types import Fault, Owner
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,12 @@ def waiting_for(upstream: Upstream, reason: str) -> tuple[str, str]:
     if upstream.stalled:
         return reason, f"waits for {upstream.story()}"
     return "UpstreamChanged", f"waits for {upstream.story()}"
+
+
+def interruption(owner: Owner, fault: Fault | None, what: str) -> Verdict | None:
+    """Return what holds up everything else about an object: that it goes, or that its children cannot be written."""
+    if owner.deleting:
+        return Verdict(Situation.WORKING, "Deleting", f"the {what} is being deleted")
+    if fault is not None:
+        return Verdict(Situation.FAILED, fault.reason, fault.message)
+    return None

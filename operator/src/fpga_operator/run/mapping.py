@@ -38,14 +38,14 @@ def _image(store: Store, body: Manifest) -> Iterable[Key]:
     yield key
     yield from _services_of(store, key.namespace, key.name)
     # The model keeps the versions that images name, and hears from them when the registry has lost one.
-    if model := body["spec"].get("modelRef", {}).get("name"):
+    if model := body.get("spec", {}).get("modelRef", {}).get("name"):
         yield Key("FpgaModel", key.namespace, model)
 
 
 def _service(_: Store, body: Manifest) -> Iterable[Key]:
     key = key_of(body)
     yield key
-    if image := (body["spec"].get("imageRef") or {}).get("name"):  # it keeps the versions that services name
+    if image := (body.get("spec", {}).get("imageRef") or {}).get("name"):  # it keeps the versions that services name
         yield Key("AccelImage", key.namespace, image)
 
 

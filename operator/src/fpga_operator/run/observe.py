@@ -15,9 +15,10 @@ from fpga_operator.api import (
 from fpga_operator.api.base import StatusBase
 from fpga_operator.plan.devices import NodeView, ServingPod, devices_of
 from fpga_operator.plan.fleet import ServiceObserved
-from fpga_operator.plan.image import ImageObserved, ModelSeen
+from fpga_operator.plan.image import ImageObserved
 from fpga_operator.plan.jobflow import Jobs
 from fpga_operator.plan.model import ModelObserved
+from fpga_operator.plan.modelref import ModelSeen
 from fpga_operator.plan.serving import ImageSeen
 from fpga_operator.plan.strays import is_stray, strays_of
 from fpga_operator.plan.types import (
@@ -30,6 +31,7 @@ from fpga_operator.plan.types import (
     Owner,
     Ref,
 )
+from fpga_operator.run import references
 from fpga_operator.run.store import Key, Store
 
 S = TypeVar("S", bound=StatusBase)
@@ -54,11 +56,25 @@ def job_world(store: Store, owner: Owner, label: str, *, slot: bool, running: in
 
 
 def observe_model(
-    store: Store, owner: Owner, body: Manifest, *, slot: bool, running: int, fault: Fault | None
+    store: Store,
+    owner: Owner,
+    body: Manifest,
+    *,
+    slot: bool,
+    running: int,
+    fault: Fault | None,
+    lost: frozenset[str] = frozenset(),
 ) -> ModelObserved:
     """Return a model's world."""
     jobs = job_world(store, owner, MODEL_LABEL, slot=slot, running=running)
-    return ModelObserved(status=read_status(FpgaModelStatus, body), jobs=jobs, fault=fault)
+    return ModelObserved(
+        status=read_status(FpgaModelStatus, body),
+        jobs=jobs,
+        fault=fault,
+        lost=lost,
+        missed=references.missed_versions(store, owner.namespace, owner.name),
+        pinned=references.model_versions_in_use(store, owner.namespace, owner.name),
+    )
 
 
 def model_seen(store: Store, namespace: str, name: str) -> ModelSeen | None:
@@ -82,6 +98,7 @@ def observe_image(
     slot: bool,
     running: int,
     fault: Fault | None,
+    lost: frozenset[str] = frozenset(),
 ) -> ImageObserved:
     """Return an image's world."""
     return ImageObserved(
@@ -89,6 +106,9 @@ def observe_image(
         model=model_seen(store, owner.namespace, spec.model_ref.name),
         jobs=job_world(store, owner, IMAGE_LABEL, slot=slot, running=running),
         fault=fault,
+        lost=lost,
+        pinned=references.images_named(store, owner.namespace, owner.name),
+        used=references.digests_served(store),
     )
 
 
