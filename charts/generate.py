@@ -36,6 +36,8 @@ RULES: dict[str, dict[str, Any]] = {
     "resourceName": {"type": "string", "pattern": r"^[a-z0-9.-]+\.[a-z0-9.-]+/[A-Za-z0-9._-]+$"},
     "operator.maxConcurrentJobs": {"type": "integer", "minimum": 1},
     "operator.resyncSeconds": {"type": "number", "exclusiveMinimum": 0},
+    "operator.devices.unhealthySeconds": {"type": "number", "minimum": 0},
+    "operator.devices.nodeLostSeconds": {"type": "number", "minimum": 0},
     "operator.sweep.intervalSeconds": {"type": "number", "minimum": 1},
     "operator.sweep.graceSeconds": {"type": "number", "minimum": 0},
     "operator.jobs.deadlineSeconds": {"type": "integer", "minimum": 60},

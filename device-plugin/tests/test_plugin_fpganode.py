@@ -30,7 +30,8 @@ def device(number: int = 0, *, healthy: bool = True, reason: str = "") -> Device
 
 
 def test_no_devices() -> None:
-    assert status_of((), {}) == {"devices": [], "total": 0, "healthy": 0, "free": 0}
+    sums = {"total": 0, "healthy": 0, "free": 0}
+    assert status_of((), {}) == {"devices": [], **sums, "holders": "", "trouble": ""}
 
 
 def test_everything_at_once() -> None:
@@ -55,6 +56,15 @@ def test_everything_at_once() -> None:
     assert (status["total"], status["healthy"], status["free"]) == (4, 3, 2), (
         "neither held nor ill ones are free"
     )
+    assert status["holders"] == "fpga0=demo/digits-1,fpga1=demo/digits-2,fpga2=-,fpga10=-"
+    assert status["trouble"] == "fpga1=Hang"
+
+
+def test_a_line_for_many_devices_is_cut_at_a_device() -> None:
+    held = {f"fpga{n}": Holder("n" * 40, "p" * 40) for n in range(64)}
+    line = status_of([device(n) for n in range(64)], held)["holders"]
+    assert len(line) <= 1024
+    assert line.endswith("p,...")
 
 
 EARLIER = "2026-11-21T11:00:00Z"

@@ -25,6 +25,7 @@ AUDIT_SECONDS = 60.0
 QUIET_SECONDS = 0.2  # a device passes through several states on its way; their last one is worth a write
 LONGEST_PAUSE = 30.0
 MAX_REASON = 512  # characters
+MAX_LINE = 1024
 
 
 def status_of(
@@ -55,7 +56,29 @@ def status_of(
         healthy += device.healthy
         free += device.healthy and device.id not in held
         entries.append(entry)
-    return {"devices": entries, "total": len(entries), "healthy": healthy, "free": free}
+    return {
+        "devices": entries,
+        "total": len(entries),
+        "healthy": healthy,
+        "free": free,
+        "holders": _line(f"{entry['id']}={_holder(entry)}" for entry in entries),
+        "trouble": _line(
+            f"{entry['id']}={entry.get('reason', '').partition(':')[0] or 'unknown'}"
+            for entry in entries
+            if entry["health"] != "Healthy"
+        ),
+    }
+
+
+def _holder(entry: Mapping[str, Any]) -> str:
+    holder = entry.get("holder")
+    return f"{holder['namespace']}/{holder['pod']}" if holder else "-"
+
+
+def _line(words: Iterable[str]) -> str:
+    """Join them for a column of kubectl get, which shows one value; what is too long for it is in the list."""
+    line = ",".join(words)
+    return line if len(line) <= MAX_LINE else line[: MAX_LINE - 4].rpartition(",")[0] + ",..."
 
 
 def _health_since(health: str, before: Mapping[str, Any] | None, now: datetime) -> str | None:

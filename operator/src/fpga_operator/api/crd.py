@@ -174,6 +174,8 @@ KINDS = (
             Column("Total", ".status.total", type="integer", description="FPGAs of the node."),
             Column("Healthy", ".status.healthy", type="integer", description="Those that are healthy."),
             Column("Free", ".status.free", type="integer", description="Those that no pod holds."),
+            Column("Trouble", ".status.trouble", description="Unhealthy devices and why."),
+            Column("Holders", ".status.holders", priority=1, description="Which pod holds which device."),
             AGE,
         ),
     ),

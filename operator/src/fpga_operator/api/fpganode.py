@@ -46,3 +46,11 @@ class FpgaNodeStatus(ApiModel):
     free: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Those healthy and held by no pod."
     )
+    # A column of kubectl get shows one value: lists must come as text.
+    holders: Text | None = Field(
+        default=None,
+        description="Each device with the pod that holds it, in one line for kubectl get -o wide.",
+    )
+    trouble: Text | None = Field(
+        default=None, description="Each unhealthy device with the reason's first word, in one line."
+    )
