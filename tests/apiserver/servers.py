@@ -4,6 +4,7 @@ What a controller or the kubelet would write, tests write (see simulated.py).
 """
 
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -38,16 +39,19 @@ class Server:
     etcd: subprocess.Popen[bytes]
     api: subprocess.Popen[bytes]
     kubectl: Path
+    commands: dict[str, list[str]]
 
     @property
     def url(self) -> str:
         """Address of the API server."""
         return f"https://127.0.0.1:{self.port}"
 
-    def kubeconfig(self, token: str) -> Path:
-        """Write a kubeconfig for a token and return its path."""
-        path = self.folder / f"{token}.kubeconfig"
-        cluster = {"server": self.url, "certificate-authority": str(self.folder / "certs" / "apiserver.crt")}
+    def kubeconfig(self, token: str, url: str = "") -> Path:
+        """Write a kubeconfig for a token and return its path; `url` names a proxy to go through."""
+        path = self.folder / f"{token}{'-proxied' if url else ''}.kubeconfig"
+        cluster = {"server": url or self.url}
+        if not url:
+            cluster["certificate-authority"] = str(self.folder / "certs" / "apiserver.crt")
         path.write_text(
             yaml.safe_dump(
                 {
@@ -61,6 +65,28 @@ class Server:
             )
         )
         return path
+
+    def kill(self, part: str) -> None:
+        """End `etcd` or `api` with -9; its data and its port stay its own."""
+        process: subprocess.Popen[bytes] = getattr(self, part)
+        process.kill()
+        process.wait()
+
+    def start(self, part: str) -> None:
+        """Start `etcd` or `api` again on its data; it answers a little later."""
+        setattr(self, part, _spawn(self.folder / f"{part}.log", self.commands[part]))
+
+    def freeze(self, part: str) -> None:
+        """Let `etcd` or `api` keep its connections and do nothing."""
+        getattr(self, part).send_signal(signal.SIGSTOP)
+
+    def thaw(self, part: str) -> None:
+        """Let it go on."""
+        getattr(self, part).send_signal(signal.SIGCONT)
+
+    def wait(self) -> None:
+        """Return when the API server is ready."""
+        _wait(self)
 
     def stop(self) -> None:
         """End both, the API server first."""
@@ -78,51 +104,52 @@ def start(folder: Path, programs: Path) -> Server:
     etcd_program = shutil.which("etcd")
     assert etcd_program, "install etcd (apt-get install etcd-server)"
     client, peer, port = free_port(), free_port(), free_port()
-    etcd = _spawn(
-        folder / "etcd.log",
-        [
-            etcd_program,
-            f"--data-dir={folder / 'etcd'}",
-            f"--listen-client-urls=http://127.0.0.1:{client}",
-            f"--advertise-client-urls=http://127.0.0.1:{client}",
-            f"--listen-peer-urls=http://127.0.0.1:{peer}",
-            "--unsafe-no-fsync",
-            "--log-level=warn",
-        ],
-    )
+    etcd = [
+        etcd_program,
+        f"--data-dir={folder / 'etcd'}",
+        f"--listen-client-urls=http://127.0.0.1:{client}",
+        f"--advertise-client-urls=http://127.0.0.1:{client}",
+        f"--listen-peer-urls=http://127.0.0.1:{peer}",
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+    ]
     key = folder / "sa.key"
     subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
     (folder / "tokens.csv").write_text(
         f'{ADMIN},admin,admin-uid,"system:masters"\n'
         f'{OPERATOR},{ACCOUNT},operator-uid,"system:serviceaccounts,system:authenticated"\n'
     )
-    api = _spawn(
-        folder / "apiserver.log",
-        [
-            str(programs / "kube-apiserver"),
-            f"--etcd-servers=http://127.0.0.1:{client}",
-            f"--secure-port={port}",
-            "--bind-address=127.0.0.1",
-            f"--cert-dir={folder / 'certs'}",
-            f"--token-auth-file={folder / 'tokens.csv'}",
-            "--authorization-mode=RBAC",
-            "--service-account-issuer=https://test",
-            f"--service-account-key-file={key}",
-            f"--service-account-signing-key-file={key}",
-            "--service-cluster-ip-range=10.99.0.0/16",
-            # Default accounts are made by a controller that does not run here.
-            "--disable-admission-plugins=ServiceAccount",
-            "--watch-cache=true",
-            "--profiling=false",
-        ],
+    api = [
+        str(programs / "kube-apiserver"),
+        f"--etcd-servers=http://127.0.0.1:{client}",
+        f"--secure-port={port}",
+        "--bind-address=127.0.0.1",
+        f"--cert-dir={folder / 'certs'}",
+        f"--token-auth-file={folder / 'tokens.csv'}",
+        "--authorization-mode=RBAC",
+        "--service-account-issuer=https://test",
+        f"--service-account-key-file={key}",
+        f"--service-account-signing-key-file={key}",
+        "--service-cluster-ip-range=10.99.0.0/16",
+        # Default accounts are made by a controller that does not run here.
+        "--disable-admission-plugins=ServiceAccount",
+        "--watch-cache=true",
+        "--profiling=false",
+    ]
+    server = Server(
+        folder,
+        port,
+        _spawn(folder / "etcd.log", etcd),
+        _spawn(folder / "api.log", api),
+        programs / "kubectl",
+        {"etcd": etcd, "api": api},
     )
-    server = Server(folder, port, etcd, api, programs / "kubectl")
     _wait(server)
     return server
 
 
 def _spawn(log: Path, command: list[str]) -> subprocess.Popen[bytes]:
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
 
@@ -132,7 +159,7 @@ def _wait(server: Server) -> None:
     give_up = time.monotonic() + START_SECONDS
     while time.monotonic() < give_up:
         if server.api.poll() is not None:
-            raise RuntimeError((server.folder / "apiserver.log").read_text()[-3000:])
+            raise RuntimeError((server.folder / "api.log").read_text()[-3000:])
         try:
             with urllib.request.urlopen(request, context=context, timeout=5) as answer:
                 if answer.status == 200:
@@ -141,4 +168,4 @@ def _wait(server: Server) -> None:
             pass
         time.sleep(0.2)
     server.stop()
-    raise TimeoutError((server.folder / "apiserver.log").read_text()[-3000:])
+    raise TimeoutError((server.folder / "api.log").read_text()[-3000:])

@@ -109,6 +109,7 @@ class Operator:
     def __init__(self, server: Server, config: Path) -> None:
         self.server = server
         self.config = config
+        self.url = ""  # of a proxy before the API server
         self.log = server.folder / "operator.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.health, self.metrics = free_port(), free_port()
@@ -119,7 +120,7 @@ class Operator:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*program, f"--health-port={self.health}", f"--metrics-port={self.metrics}"],
-                env={**os.environ, "KUBECONFIG": str(self.server.kubeconfig(OPERATOR))},
+                env={**os.environ, "KUBECONFIG": str(self.server.kubeconfig(OPERATOR, self.url))},
                 stderr=log,
             )
 

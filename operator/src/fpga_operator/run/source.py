@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 PAUSES_SECONDS = (1.0, 2.0, 5.0, 10.0)
 LASTING_SECONDS = 60.0  # a run that lasted so long was well: the pauses start anew
-BETWEEN_RESTARTS_SECONDS = 60.0
+BETWEEN_RESTARTS_SECONDS = 30.0  # the first lists of a large cluster take their time
 
 
 class Patience:
