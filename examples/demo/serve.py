@@ -1,11 +1,12 @@
 """One network through the three objects: push, apply, wait; then a client that holds the service's key."""
 
-import base64
 import re
 import time
 
 import yaml
 from accel import PredictionClient
+from accel.kubectl import Kubectl as UsersKubectl
+from accel.service import client_of
 
 from examples.demo.cluster import Kubectl, story
 from examples.demo.models import Example
@@ -37,7 +38,9 @@ metadata: {{name: {NAMESPACE}, labels: {{pod-security.kubernetes.io/enforce: res
         phases.say(f"kubectl apply: {line}")
     for kind, done in KINDS.items():
         _wait(phases, kubectl, kind, example.name, done)
-    return connect(kubectl, example.name)
+    return client_of(
+        UsersKubectl(NAMESPACE, program=str(kubectl.kubectl), kubeconfig=kubectl.kubeconfig), example.name
+    )
 
 
 def _objects(example: Example, digest: str) -> str:
@@ -62,16 +65,6 @@ def _wait(phases: Phases, kubectl: Kubectl, kind: str, name: str, done: str) -> 
     except StepFailed as error:
         raise StepFailed(f"{error}\n\n{story(kubectl, NAMESPACE)}") from None
     phases.say(f"{kind}/{name} {done} after {time.monotonic() - started:.1f} s")
-
-
-def connect(kubectl: Kubectl, name: str) -> PredictionClient:
-    """Return a client for the address that the service's status names, with the key of its Secret."""
-    status = kubectl.get(NAMESPACE, f"accelservice/{name}")["status"]
-    host, _, port = status["scoringUri"].rpartition(":")
-    secret = kubectl.get(NAMESPACE, f"secret/{status['keysSecret']}")
-    return PredictionClient(
-        host, int(port), access_token=base64.b64decode(secret["data"]["primary"]).decode()
-    )
 
 
 def devices(kubectl: Kubectl, name: str) -> list[str]:

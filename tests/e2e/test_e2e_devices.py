@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 from accel import PredictionClient
+from clients import client_of
 from kube import Kube, Object, condition
 from networks import cnn, pictures
 from objects import accel_image, accel_service, fpga_model
@@ -40,15 +41,6 @@ def services(kube: Kube) -> Iterator[Callable[..., str]]:
     for name in names:
         kube("delete", "accelservice", name, "--ignore-not-found", "--wait=true")
     kube.until("all devices are free again", lambda: not kube.list("pod", "accel.dev/service"))
-
-
-def client_of(kube: Kube, name: str) -> PredictionClient:
-    """A client of a service as the operator publishes it: address from status, key from the Secret."""
-    import base64
-
-    host, _, port = kube.get("accelservice", name)["status"]["scoringUri"].rpartition(":")
-    key = base64.b64decode(kube.get("secret", f"{name}-keys")["data"]["primary"]).decode()
-    return PredictionClient(host.rpartition("/")[2], int(port), access_token=key)
 
 
 def allocatable(kube: Kube) -> dict[str, int]:

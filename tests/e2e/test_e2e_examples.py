@@ -1,17 +1,16 @@
 """The examples as users get them: JPEG strings into SavedModels, through three YAML objects, to answers."""
 
-import base64
 import csv
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 import yaml
 from accel import PredictionClient
+from clients import client_of
 from kube import Kube, is_ready
 
 from examples.demo import models
@@ -26,13 +25,7 @@ def served(kube: Kube, example: models.Example, accel: Callable[..., str]) -> Pr
         kube.apply(*yaml.safe_load_all((example.objects / file).read_text()))
     for kind in ("fpgamodel", "accelimage", "accelservice"):
         assert is_ready(kube.wait_ready(kind, example.name, timeout=600))
-    return connect(kube, example.name)
-
-
-def connect(kube: Kube, name: str, **tls: Any) -> PredictionClient:
-    host, _, port = kube.get("accelservice", name)["status"]["scoringUri"].rpartition(":")
-    key = base64.b64decode(kube.get("secret", f"{name}-keys")["data"]["primary"]).decode()
-    return PredictionClient(host, int(port), access_token=key, **tls)
+    return client_of(kube, example.name)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +89,7 @@ def test_tls_with_a_secret_that_the_user_brings(
     kube("create", "secret", "tls", "mine", f"--cert={tmp_path}/tls.crt", f"--key={tmp_path}/tls.key")
     kube.patch("accelservice", "digits", {"spec": {"tls": {"secretRef": {"name": "mine"}}}})
     kube.wait_ready("accelservice", "digits")
-    with connect(kube, "digits", use_ssl=True, root_certificates=tmp_path / "tls.crt") as secure:
+    with client_of(kube, "digits", tmp_path / "tls.crt") as secure:
         answer = secure.score_image(jpegs[0], "images", "output_alias", timeout=60)
     np.testing.assert_array_equal(answer, plain)
 

@@ -1,6 +1,5 @@
 """Bad requests: each gets a gRPC status and a text that helps, and the server lives."""
 
-import base64
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ import grpc
 import numpy as np
 import pytest
 from accel import PredictionClient
+from clients import address_and_key
 from kube import Kube
 from networks import cnn, pictures
 from objects import chain
@@ -16,16 +16,20 @@ Call = Callable[[], Any]
 
 
 @pytest.fixture(scope="module")
-def address(kube: Kube, push: Callable[[Any, str], str]) -> tuple[str, int]:
+def reached(kube: Kube, push: Callable[[Any, str], str]) -> tuple[tuple[str, int], str]:
     kube.apply(*chain("ask", push(cnn(41), "requests:1")))
-    uri = kube.wait_ready("accelservice", "ask")["status"]["scoringUri"]
-    host, _, port = uri.rpartition(":")
-    return host.rpartition("/")[2], int(port)
+    kube.wait_ready("accelservice", "ask")
+    return address_and_key(kube, "ask")
 
 
 @pytest.fixture(scope="module")
-def key(kube: Kube, address: tuple[str, int]) -> str:
-    return base64.b64decode(kube.get("secret", "ask-keys")["data"]["primary"]).decode()
+def address(reached: tuple[tuple[str, int], str]) -> tuple[str, int]:
+    return reached[0]
+
+
+@pytest.fixture(scope="module")
+def key(reached: tuple[tuple[str, int], str]) -> str:
+    return reached[1]
 
 
 CASES: dict[str, tuple[dict[str, np.ndarray], grpc.StatusCode, list[str]]] = {

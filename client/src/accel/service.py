@@ -13,7 +13,7 @@ from accel.errors import KubectlError, ServiceNotReady
 from accel.kubectl import Kubectl
 from accel.prediction import PredictionClient
 
-__all__ = ["Endpoint", "client_from_service", "connect", "endpoint_of"]
+__all__ = ["Endpoint", "client_from_service", "client_of", "connect", "endpoint_of", "key_of"]
 
 SERVICE = "accelservices.accel.dev"
 
@@ -66,9 +66,15 @@ def client_from_service(
     Needs kubectl and the right to read the service and its keys Secret. A ClusterIP address works inside the
     cluster only; from outside use `connect(…, port_forward=True)`. Raises ServiceNotReady and KubectlError.
     """
-    kubectl = Kubectl(namespace, context)
+    return client_of(Kubectl(namespace, context), name, root_certificates)
+
+
+def client_of(
+    kubectl: Kubectl, name: str, root_certificates: str | Path | bytes | None = None
+) -> PredictionClient:
+    """Do what client_from_service does, with a kubectl of the caller's."""
     endpoint = endpoint_of(kubectl.get(SERVICE, name))
-    return _client(endpoint, _key(kubectl, endpoint), endpoint.host, endpoint.port, root_certificates)
+    return _client(endpoint, key_of(kubectl, endpoint), endpoint.host, endpoint.port, root_certificates)
 
 
 @contextmanager
@@ -86,7 +92,7 @@ def connect(
     if not _serves(service.get("status", {})):
         raise ServiceNotReady(f"AccelService {name} does not serve now: {_story(service.get('status', {}))}")
     endpoint = endpoint_of(service)
-    key = _key(kubectl, endpoint)
+    key = key_of(kubectl, endpoint)
     if not (port_forward or endpoint.inside_only):
         with _client(endpoint, key, endpoint.host, endpoint.port, root_certificates) as client:
             yield client
@@ -113,7 +119,8 @@ def _client(
     )
 
 
-def _key(kubectl: Kubectl, endpoint: Endpoint) -> str:
+def key_of(kubectl: Kubectl, endpoint: Endpoint) -> str:
+    """Return a key that the service takes, empty where it asks for none. Needs the right to read its Secret."""
     if not endpoint.auth:
         return ""
     secret = kubectl.get("secret", endpoint.keys_secret)
