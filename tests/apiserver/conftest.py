@@ -1,6 +1,5 @@
 """Fixtures on a real API server: one per session, the CRDs in it, an operator process where a test wants one."""
 
-import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -16,11 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from accel_cluster import toolchain
 from fpga_operator.run.cluster import Cluster
-from servers import ADMIN, OPERATOR, Server, start
+from servers import ADMIN, OPERATOR, Server, install, start
 from simulated import Kubelet
 from world import Operator, World
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -29,33 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     programs = toolchain.ensure()["kube-apiserver"].parent
     running = start(tmp_path_factory.mktemp("apiserver"), programs)
     try:
-        admin = running.kubeconfig(ADMIN)
-
-        def kubectl(*words: str) -> None:
-            command = [str(running.kubectl), f"--kubeconfig={admin}", *words]
-            done = subprocess.run(command, check=False, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-
-        kubectl("apply", "-f", str(ROOT / "crds"))
-        kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-        kubectl("apply", "-f", str(ROOT / "operator" / "rbac.yaml"))
-        kubectl("create", "namespace", "accel-system")
-        kubectl("apply", "-f", str(ROOT / "operator" / "rbac-namespace.yaml"))
-        kubectl(
-            "create",
-            "rolebinding",
-            "fpga-operator",
-            "--namespace=accel-system",
-            "--role=fpga-operator",
-            "--serviceaccount=accel-system:fpga-operator",
-        )
-        kubectl(
-            "create",
-            "clusterrolebinding",
-            "fpga-operator",
-            "--clusterrole=fpga-operator",
-            "--serviceaccount=accel-system:fpga-operator",
-        )
+        install(running)
         yield running
     finally:
         running.stop()

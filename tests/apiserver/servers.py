@@ -20,6 +20,7 @@ ADMIN = "admin-token"
 OPERATOR = "operator-token"
 ACCOUNT = "system:serviceaccount:accel-system:fpga-operator"
 START_SECONDS = 120
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def free_port() -> int:
@@ -99,8 +100,11 @@ class Server:
                 process.wait()
 
 
-def start(folder: Path, programs: Path) -> Server:
-    """Start etcd and kube-apiserver with their data and logs below `folder`, and wait until they answer."""
+def start(folder: Path, programs: Path, *flags: str) -> Server:
+    """Start etcd and kube-apiserver with their data and logs below `folder`, and wait until they answer.
+
+    flags: more of kube-apiserver's.
+    """
     etcd_program = shutil.which("etcd")
     assert etcd_program, "install etcd (apt-get install etcd-server)"
     client, peer, port = free_port(), free_port(), free_port()
@@ -135,6 +139,7 @@ def start(folder: Path, programs: Path) -> Server:
         "--disable-admission-plugins=ServiceAccount",
         "--watch-cache=true",
         "--profiling=false",
+        *flags,
     ]
     server = Server(
         folder,
@@ -146,6 +151,25 @@ def start(folder: Path, programs: Path) -> Server:
     )
     _wait(server)
     return server
+
+
+def install(server: Server) -> None:
+    """Give the API server our CRDs and the operator's role."""
+
+    def kubectl(*words: str) -> None:
+        command = [str(server.kubectl), f"--kubeconfig={server.kubeconfig(ADMIN)}", *words]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    account = "--serviceaccount=accel-system:fpga-operator"
+    kubectl("apply", "-f", str(ROOT / "crds"))
+    kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    kubectl("apply", "-f", str(ROOT / "operator" / "rbac.yaml"))
+    kubectl("create", "namespace", "accel-system")
+    kubectl("create", "clusterrolebinding", "fpga-operator", "--clusterrole=fpga-operator", account)
+    kubectl("apply", "-f", str(ROOT / "operator" / "rbac-namespace.yaml"))
+    own = ("--namespace=accel-system", "--role=fpga-operator", account)
+    kubectl("create", "rolebinding", "fpga-operator", *own)
 
 
 def _spawn(log: Path, command: list[str]) -> subprocess.Popen[bytes]:

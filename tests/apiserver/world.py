@@ -73,13 +73,17 @@ class World:
         check: Callable[[], Awaitable[Any]],
         seconds: float = PATIENCE_SECONDS,
         story: object = None,
+        every: float = 0.1,
     ) -> Any:
-        """Await a truth about the world; its value is returned. The message says what it was in the end."""
+        """Await a truth about the world; its value is returned. The message says what it was in the end.
+
+        every: pause between two looks, seconds.
+        """
         seen: Any = None
         try:
             async with asyncio.timeout(seconds):
                 while not (seen := await check()):  # noqa: ASYNC110 - the world gives no signal
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(every)
         except TimeoutError:
             pytest.fail(f"not within {seconds} s: {what}; last seen: {story or seen!r}")
         return seen
@@ -110,13 +114,14 @@ class Operator:
         self.server = server
         self.config = config
         self.url = ""  # of a proxy before the API server
+        self.python = [sys.executable]
         self.log = server.folder / "operator.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.health, self.metrics = free_port(), free_port()
 
     def start(self) -> None:
         """Start it."""
-        program = [sys.executable, "-m", "fpga_operator", "--config", str(self.config)]
+        program = [*self.python, "-m", "fpga_operator", "--config", str(self.config)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*program, f"--health-port={self.health}", f"--metrics-port={self.metrics}"],

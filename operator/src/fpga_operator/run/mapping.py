@@ -4,24 +4,18 @@ from collections.abc import Callable, Iterable
 
 from fpga_operator.plan.strays import home, is_stray
 from fpga_operator.plan.types import IMAGE_LABEL, MODEL_LABEL, SERVICE_LABEL, Manifest
-from fpga_operator.run.store import Key, Store, key_of
+from fpga_operator.run.store import IMAGE_REF, MODEL_REF, Key, Store, key_of
 
 OWN = ("FpgaModel", "AccelImage", "AccelService")
 _LABELS = {MODEL_LABEL: "FpgaModel", IMAGE_LABEL: "AccelImage", SERVICE_LABEL: "AccelService"}
 
 
 def _images_of(store: Store, namespace: str, model: str) -> list[Manifest]:
-    return [
-        i for i in store.all("AccelImage", namespace) if i["spec"].get("modelRef", {}).get("name") == model
-    ]
+    return store.labelled("AccelImage", namespace, MODEL_REF, model)
 
 
 def _services_of(store: Store, namespace: str, image: str) -> list[Key]:
-    return [
-        key_of(service)
-        for service in store.all("AccelService", namespace)
-        if (service["spec"].get("imageRef") or {}).get("name") == image
-    ]
+    return [key_of(service) for service in store.labelled("AccelService", namespace, IMAGE_REF, image)]
 
 
 def _model(store: Store, body: Manifest) -> Iterable[Key]:

@@ -13,7 +13,7 @@ from fpga_operator.api import (
     FpgaModelStatus,
 )
 from fpga_operator.api.base import StatusBase
-from fpga_operator.plan.devices import NodeView, ServingPod, devices_of
+from fpga_operator.plan.devices import DeviceView, NodeView, ServingPod, devices_of
 from fpga_operator.plan.fleet import ServiceObserved
 from fpga_operator.plan.image import ImageObserved
 from fpga_operator.plan.jobflow import Jobs
@@ -139,11 +139,22 @@ def serving_pods(store: Store) -> tuple[ServingPod, ...]:
     return tuple(sorted(found, key=lambda pod: (pod.namespace, pod.name)))
 
 
+def all_devices(store: Store) -> tuple[DeviceView, ...]:
+    """Return the devices of all nodes."""
+    return tuple(device for node in store.all("FpgaNode") for device in devices_of(node))
+
+
+def stray_pods(store: Store, namespace: str) -> list[Manifest]:
+    """Return the strays of a namespace; hardly ever is there one."""
+    all_strays = store.derived("strays", ("Pod",), lambda: tuple(filter(is_stray, store.all("Pod"))))
+    return [pod for pod in all_strays if pod["metadata"].get("namespace") == namespace]
+
+
 def left_pods(store: Store, service: Key) -> tuple[Ref, ...]:
     """Return the pods that a hand had taken out of the set of a service that is gone."""
     return tuple(
         Ref("Pod", service.namespace, pod["metadata"]["name"], pod["metadata"]["uid"])
-        for pod in strays_of(store.all("Pod", service.namespace), service.name)
+        for pod in strays_of(stray_pods(store, service.namespace), service.name)
         if REVISION_LABEL in (pod["metadata"].get("labels") or {})
     )
 
@@ -169,9 +180,9 @@ def observe_service(
             for pod in store.labelled("Pod", owner.namespace, SERVICE_LABEL, owner.name)
             if not is_stray(pod)
         ),
-        strays=strays_of(store.all("Pod", owner.namespace), owner.name),
-        nodes=tuple(NodeView.of(node) for node in store.all("Node")),
-        devices=tuple(device for node in store.all("FpgaNode") for device in devices_of(node)),
-        serving_pods=serving_pods(store),
+        strays=strays_of(stray_pods(store, owner.namespace), owner.name),
+        nodes=store.derived("nodes", ("Node",), lambda: tuple(map(NodeView.of, store.all("Node")))),
+        devices=store.derived("devices", ("FpgaNode",), lambda: all_devices(store)),
+        serving_pods=store.derived("serving pods", ("Pod",), lambda: serving_pods(store)),
         fault=fault,
     )

@@ -3,10 +3,10 @@
 A reconcile right after a write would otherwise look at the world before it; versions decide which copy is newer.
 """
 
-from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fpga_operator.api.base import GROUP
 from fpga_operator.plan.jobview import finished
@@ -15,9 +15,15 @@ from fpga_operator.run.drift import foreign_fields
 
 TOMBSTONES = 4096
 H = TypeVar("H", bound=Hashable)
+T = TypeVar("T")
 
 
-Mark = tuple[str, str, str, str]  # kind, namespace, label, value
+Mark = tuple[str, str, str, str]  # kind, namespace, label or field, value
+MODEL_REF, IMAGE_REF = "spec.modelRef.name", "spec.imageRef.name"
+_REFERENCES = {"AccelImage": ("modelRef", MODEL_REF), "AccelService": ("imageRef", IMAGE_REF)}
+# What kubectl leaves: the whole object once more.
+_UNREAD_ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
+_NODE_STATUS = ("conditions", "addresses")  # not the list of all images
 
 
 class Key(NamedTuple):
@@ -39,11 +45,19 @@ class Record:
 
 
 def _slim(body: Manifest) -> Manifest:
-    """Drop what nobody reads: managedFields always, most of a pod's spec."""
+    """Drop what nobody reads: managedFields, the specs of pods and Jobs, a node's images."""
     meta = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
-    if body.get("kind") == "Pod":
-        spec = {"nodeName": body.get("spec", {}).get("nodeName", "")}
-        return {"kind": "Pod", "metadata": meta, "spec": spec, "status": body.get("status", {})}
+    if _UNREAD_ANNOTATION in (meta.get("annotations") or {}):
+        meta["annotations"] = {k: v for k, v in meta["annotations"].items() if k != _UNREAD_ANNOTATION}
+    kind, status = body.get("kind"), body.get("status") or {}
+    if kind == "Pod":
+        spec = {"nodeName": (body.get("spec") or {}).get("nodeName", "")}
+        return {"kind": kind, "metadata": meta, "spec": spec, "status": status}
+    if kind == "Job":  # a Job's name says all about its inputs
+        return {"kind": kind, "metadata": meta, "status": status}
+    if kind == "Node":
+        status = {field: status[field] for field in _NODE_STATUS if field in status}
+        return {"kind": kind, "metadata": meta, "spec": body.get("spec") or {}, "status": status}
     return {**body, "metadata": meta}
 
 
@@ -59,8 +73,12 @@ def owner_uids(body: Manifest) -> Iterator[str]:
 
 
 def marks(body: Manifest) -> Iterator[Mark]:
-    """Yield our own labels of an object; others are not looked up."""
+    """Yield what an object is looked up by: labels of ours, and the name of the object that it is made of."""
     meta = body["metadata"]
+    if body["kind"] in _REFERENCES:
+        field, mark = _REFERENCES[body["kind"]]
+        if name := ((body.get("spec") or {}).get(field) or {}).get("name"):
+            yield body["kind"], meta.get("namespace", ""), mark, name
     for label, value in (meta.get("labels") or {}).items():
         if label.startswith(f"{GROUP}/"):
             yield body["kind"], meta.get("namespace", ""), label, value
@@ -78,6 +96,9 @@ class Store:
         self._kinds: dict[str, dict[tuple[str, str], Record]] = {}
         self._owned: dict[str, set[Key]] = {}
         self._labelled: dict[Mark, set[Key]] = {}
+        self._running: set[Key] = set()  # Jobs that have not ended
+        self._revisions: Counter[str] = Counter()  # changes by kind
+        self._derived: dict[str, tuple[tuple[int, ...], Any]] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()  # uids: a late event must not bring one back
 
     def put(self, body: Manifest) -> bool:
@@ -93,6 +114,10 @@ class Store:
         if known is not None:
             self._disown(key, known)
         record = Record(_slim(body), tuple(foreign_fields(body)), version, uid)
+        self._revisions[key.kind] += 1
+        if key.kind == "Job":
+            ended = finished(body) or "deletionTimestamp" in body["metadata"]
+            (self._running.discard if ended else self._running.add)(key)
         kind[key.namespace, key.name] = record
         for owner in owner_uids(body):
             self._owned.setdefault(owner, set()).add(key)
@@ -109,6 +134,8 @@ class Store:
         if known is None or known.uid != uid:
             return False
         self._disown(key, known)
+        self._running.discard(key)
+        self._revisions[key.kind] += 1
         del self._kinds[key.kind][key.namespace, key.name]
         return True
 
@@ -152,15 +179,26 @@ class Store:
         return [body for key in keys if (body := self.body(key)) is not None]
 
     def labelled(self, kind: str, namespace: str, label: str, value: str) -> list[Manifest]:
-        """Return the objects of a kind that carry a label of ours, by name."""
+        """Return the objects of a kind that carry a label of ours, or refer to that name, by name."""
         keys = sorted(self._labelled.get((kind, namespace, label, value), ()))
         return [body for key in keys if (body := self.body(key)) is not None]
 
     def running_jobs(self) -> list[Manifest]:
         """Return the Jobs of ours that have not ended."""
-        return [
-            job for job in self.all("Job") if not finished(job) and "deletionTimestamp" not in job["metadata"]
-        ]
+        return [body for key in sorted(self._running) if (body := self.body(key)) is not None]
+
+    def derived(self, name: str, kinds: tuple[str, ...], compute: Callable[[], T]) -> T:
+        """Return what was computed from all objects of some kinds, anew only when one of them has changed.
+
+        Many services ask for the same view of the cluster, each once per resync: without this, the cost of a resync
+        would grow with the square of their number.
+        """
+        revisions = tuple(self._revisions[kind] for kind in kinds)
+        known = self._derived.get(name)
+        if known is None or known[0] != revisions:
+            known = self._derived[name] = (revisions, compute())
+        value: T = known[1]
+        return value
 
     def count(self, kind: str) -> int:
         """Return how many objects of a kind are known."""
