@@ -113,7 +113,7 @@ def test_the_whole_chain_in_one_look() -> None:
         "                                 0.0483 ms simulated (bound by memory)",
         "  AccelImage net      Ready      image 3, model version 2, sha256:111111111111",
         "    AccelService net  Ready      1 of 1 replicas serve, model version 2, revision r1, 10.0.0.5:30123",
-        "      pod net-1       serves     a/fpga0, Healthy, device ready",
+        "      pod net-1  serves     a/fpga0, Healthy, device ready",
     ]
 
 
@@ -205,13 +205,13 @@ def test_pods_and_devices(name: str) -> None:
     status, device, expected = PODS[name]
     below = service(waits("RollingOut", "0 of 1 replicas serve"))
     printed = lines(seen(below, pods=(pod("net-1", **status),), nodes=(device,)))
-    assert f"pod net-1       {expected}" in printed[-1]
+    assert f"pod net-1  {expected}" in printed[-1]
 
 
 def test_without_the_right_to_see_pods_the_services_own_words_remain() -> None:
     printed = lines(seen(DONE_SERVICE, lacking=("list pods", "list fpganodes")))
     assert printed[1:] == [
-        "  pod net-1       holds      a/fpga0, Healthy",
+        "  pod net-1  holds      a/fpga0, Healthy",
         "",
         "Not all is shown: you may not list pods, list fpganodes.",
     ]
@@ -357,7 +357,7 @@ def test_the_command_reads_with_two_calls(cluster: Cluster) -> None:
     put(cluster, DONE_MODEL, DONE_IMAGE, DONE_SERVICE, SERVES)
     done = run("status", "net", "-n", "demo")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "pod net-1       serves     a/fpga0, Healthy" in done.stdout
+    assert "pod net-1  serves     a/fpga0, Healthy" in done.stdout
     assert len(cluster.calls()) == 2
 
 

@@ -9,7 +9,7 @@ from accel.status.jobs import Progress, progress_of
 from accel.status.pods import Pod, pods_of
 from accel.status.snapshot import Object, Snapshot, owned_by
 
-__all__ = ["Device", "Entry", "cause", "entry_of", "without_repetition"]
+__all__ = ["Device", "Entry", "cause", "cut", "entry_of", "without_repetition"]
 
 FAILING_WHEN_TRUE = ("Stalled", "CapacityLimited")
 SUMMARY = ("Ready", "Available", "Reconciling", "Stalled")
@@ -198,15 +198,17 @@ def without_repetition(entries: list[Entry]) -> list[Entry]:
 
     "waits for FpgaModel net: Converting: converting and compiling the model" ends after the name.
     """
-    told: list[Entry] = []
-    for entry in entries:
-        message = entry.message
-        if entry.follows and any(other.title == entry.follows for other in told):
-            at = message.find(f"{entry.follows}: ")
-            if at >= 0:
-                message = message[: at + len(entry.follows)]
-        told.append(replace(entry, message=message))
-    return told
+    titles = {entry.title for entry in entries}
+    return [
+        replace(entry, message=cut(entry.message, entry.follows)) if entry.follows in titles else entry
+        for entry in entries
+    ]
+
+
+def cut(message: str, follows: str) -> str:
+    """Return a message without what it quotes of the object that is followed."""
+    head, found, _ = message.partition(f"{follows}: ") if follows else (message, "", "")
+    return head + follows if found else message
 
 
 def cause(chain: Sequence[Entry]) -> Entry:

@@ -1,9 +1,9 @@
 """What happened last to the objects of a page, their Jobs and their pods."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from accel.status.entry import Entry
+from accel.status.entry import Entry, cut
 from accel.status.snapshot import Object
 
 __all__ = ["Event", "latest"]
@@ -46,9 +46,10 @@ def _event(found: Object) -> Event:
 
 
 def latest(
-    events: Iterable[Object], uids: frozenset[str], entries: Iterable[Entry], count: int
+    events: Iterable[Object], uids: frozenset[str], entries: Sequence[Entry], count: int
 ) -> tuple[Event, ...]:
     """Return the newest `count` events about these uids, each once, without what the page says anyway."""
+    follows = {entry.title: entry.follows for entry in entries}
     said = {(entry.title, entry.reason, entry.message) for entry in entries}
     found: dict[tuple[str, str, str], Event] = {}
     for raw in events:
@@ -59,5 +60,5 @@ def latest(
         chatter = event.type == "Normal" and event.reason in CHATTER
         if chatter or key in said or (key in found and found[key].time >= event.time):
             continue
-        found[key] = event
+        found[key] = replace(event, message=cut(event.message, follows.get(event.about, "")))
     return tuple(sorted(found.values(), key=lambda event: event.time, reverse=True)[:count])

@@ -19,7 +19,6 @@ def page(report: Report, now: datetime) -> list[str]:
     shallowest = min(DEPTH[entry.kind] for entry in report.entries)
     rows = [(2 * (DEPTH[entry.kind] - shallowest), entry) for entry in report.entries]
     left = max(indent + len(entry.title) for indent, entry in rows)
-    left = max([left, *(indent + 6 + len(pod.name) for indent, entry in rows for pod in entry.pods)])
     lines: list[str] = []
     for indent, entry in rows:
         lines += _entry(entry, indent, left + 2, now)
@@ -51,6 +50,7 @@ def _entry(entry: Entry, indent: int, left: int, now: datetime) -> Iterator[str]
     if entry.more:
         yield f"{' ' * inner}{entry.more}"
     several = len({pod.revision for pod in entry.pods}) > 1
+    left = max((indent + 6 + len(pod.name) for pod in entry.pods), default=0) + 2
     for pod in entry.pods:
         yield from _columns(f"{' ' * (indent + 2)}pod {pod.name}".ljust(left), pod.state, _pod(pod, several))
 

@@ -1,5 +1,6 @@
 """All objects of a namespace, one chain per row."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from accel.status.words import WIDTH, age, clip
 __all__ = ["SCHEMA", "Row", "document", "rows", "table"]
 
 SCHEMA = "accel.dev/status-table/v1"
+_FIGURES = re.compile(r"^\d+ of \d+ replicas serve(; )?")
 LAST, MESSAGE_WIDTH = "WAITS FOR", 30
 
 
@@ -86,9 +88,11 @@ def _waits(chain: Sequence[Entry]) -> str:
     first = cause(chain)
     if first is not chain[-1]:
         return f"{first.title}: {first.reason}"
-    if first.message.startswith("waits for "):
-        return first.message.removeprefix("waits for ")
-    return f"{first.reason}: {first.message}"
+    # The figures stand in the column READY, and "waits for" in the column's name.
+    message = _FIGURES.sub("", first.message).removeprefix("waits for ")
+    if not message:
+        return first.reason
+    return message if first.reason.startswith("Waiting") else f"{first.reason}: {message}"
 
 
 def table(found: Sequence[Row], now: datetime, *, everywhere: bool) -> list[str]:

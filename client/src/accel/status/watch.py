@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -55,7 +56,7 @@ class Screen:
 
     def show(self, view: View) -> None:
         """Show a view, unless it is the one that stands there."""
-        first, same = self._last is None, view.document == self._last
+        same = view.document == self._last
         self._last = view.document
         if self._terminal:
             typer.echo("\x1b[H\x1b[2J" + "\n".join(view.lines))
@@ -64,7 +65,8 @@ class Screen:
         elif self._json:
             typer.echo(json.dumps(view.document, indent=None if self._live else 2))
         else:
-            typer.echo("\n".join(view.lines if first else ["", *view.lines]))
+            moment = [f"--- {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"] if self._live else []
+            typer.echo("\n".join([*moment, *view.lines]))
         sys.stdout.flush()
 
 
