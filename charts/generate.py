@@ -42,6 +42,8 @@ RULES: dict[str, dict[str, Any]] = {
     "operator.sweep.graceSeconds": {"type": "number", "minimum": 0},
     "operator.jobs.deadlineSeconds": {"type": "integer", "minimum": 60},
     "operator.jobs.maxSourceBytes": {"type": "number", "minimum": 1},
+    "operator.jobs.maxSourceFiles": {"type": "integer", "minimum": 1},
+    "operator.jobs.maxSourceRatio": {"type": "integer", "minimum": 2},
     "emulator.flashSeconds": {"type": "number", "minimum": 0},
     "emulator.default": {"type": "integer", "minimum": 0, "maximum": 16},
     "emulator.nodes": {

@@ -32,6 +32,19 @@ GOOD: dict[str, tuple[str, Object]] = {
     ),
     "source by digest": ("FpgaModel", {"source": {"uri": f"oci://10.0.0.1:5000/a/b-c_d.e@{DIGEST}"}}),
     "source by tag and digest": ("FpgaModel", {"source": {"uri": f"oci://localhost:5000/x:v1.0-rc_1@{DIGEST}"}}),
+    "source in a claim": ("FpgaModel", {"source": {"uri": "pvc://models.v1/a..b/Net.onnx"}}),
+    "all of a claim": ("FpgaModel", {"source": {"uri": "pvc://models/"}}),
+    "source with a Secret": ("FpgaModel", {"source": {"uri": "https://h.svc/x.zip", "secretRef": {"name": "s"}}}),
+    "frozen graph with limits": (
+        "FpgaModel",
+        {
+            "source": {"uri": "https://h.svc/x.pb"},
+            "conversion": {
+                "format": "FrozenGraph", "inputs": ["a:0"], "outputs": ["b"],
+                "limits": {"memory": "512Mi", "deadlineSeconds": 60},
+            },
+        },
+    ),
     "source with a query": ("FpgaModel", {"source": {"uri": "https://host:8443/a%20b.zip?sig=x&y=z"}}),
     "shortest image": ("AccelImage", {"modelRef": {"name": "x"}}),
     "longest image": (
@@ -76,7 +89,37 @@ BAD: dict[str, tuple[str, str, Object, str]] = {
     "unpublished field": ("AccelService", "x", {**REF, "autoscale": {"maxReplicas": 3}}, "autoscale"),
     "format": (
         "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"format": "Caffe"}},
-        '"Auto", "SavedModel", "Onnx"',
+        '"Auto", "SavedModel", "FrozenGraph", "Onnx"',
+    ),
+    "frozen graph without tensors": (
+        "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"format": "FrozenGraph", "inputs": ["a"]}},
+        "FrozenGraph needs spec.conversion.inputs and spec.conversion.outputs",
+    ),
+    "too little memory": (
+        "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"memory": "63Mi"}}},
+        "between 64Mi and 256Gi",
+    ),
+    "too much memory": (
+        "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"memory": "257Gi"}}},
+        "between 64Mi and 256Gi",
+    ),
+    "memory in bytes": (
+        "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"memory": "4294967296"}}},
+        "spec.conversion.limits.memory",
+    ),
+    "a deadline of nothing": (
+        "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"deadlineSeconds": 1}}},
+        "greater than or equal to 10",
+    ),
+    "a slash forgotten": (
+        "FpgaModel", "x", {"source": {"uri": "oci://sources/x:1"}}, "did you mean oci:///sources/x:1 ?",
+    ),
+    "no slash at all": ("FpgaModel", "x", {"source": {"uri": "oci://digits:1"}}, "did you mean oci:///digits:1 ?"),
+    "a claim without a path": ("FpgaModel", "x", {"source": {"uri": "pvc://models"}}, "write pvc://CLAIM/PATH"),
+    "a claim in capitals": ("FpgaModel", "x", {"source": {"uri": "pvc://Models/x"}}, "write pvc://CLAIM/PATH"),
+    "out of a claim": ("FpgaModel", "x", {"source": {"uri": "pvc://models/a/../../b"}}, "no part '.' or '..'"),
+    "a Secret for a claim": (
+        "FpgaModel", "x", {"source": {"uri": "pvc://models/a", "secretRef": {"name": "s"}}}, "a claim needs none",
     ),
     "tolerance of zero": (
         "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "verification": {"tolerance": 0}}, "greater than 0",
@@ -99,8 +142,8 @@ BAD: dict[str, tuple[str, str, Object, str]] = {
         "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "tags": {"k" * 64: "v"}}, "at most 63 characters",
     ),
     "a blank behind the address": ("FpgaModel", "x", {"source": {"uri": "oci:///x:1 "}}, "spec.source.uri"),
-    "no tag": ("FpgaModel", "x", {"source": {"uri": "oci:///sources/x"}}, "and a tag or a digest"),
-    "capitals": ("FpgaModel", "x", {"source": {"uri": "oci:///Sources/x:1"}}, "a repository in lower case"),
+    "no tag": ("FpgaModel", "x", {"source": {"uri": "oci:///sources/x"}}, "append :TAG or @sha256:DIGEST"),
+    "capitals": ("FpgaModel", "x", {"source": {"uri": "oci:///Sources/x:1"}}, "a repository is named in lower case"),
     "no host": ("FpgaModel", "x", {"source": {"uri": "https:///x.onnx"}}, "write https://HOST/PATH"),
     "broken host": ("FpgaModel", "x", {"source": {"uri": "https://[bad/x.onnx"}}, "write https://HOST/PATH"),
     "negative quantity": (

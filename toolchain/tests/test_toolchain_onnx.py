@@ -175,7 +175,7 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], dict[str, Any], 
     ),
     "external data elsewhere": (lambda: external("/etc/hostname"), {}, "InvalidModel", "not in the source"),
     "external data upwards": (lambda: external("../source.json"), {}, "InvalidModel", "not in the source"),
-    "tolerance exceeded": (network, {"tolerance": 1e-9}, "ParityFailed", "spec.verification.tolerance"),
+    "tolerance exceeded": (network, {"tolerance": 1e-9}, "ToleranceExceeded", "spec.verification.tolerance"),
     "wrong format": (network, {"format": "SavedModel"}, "NotASavedModel", "model.onnx"),
     "unknown precision": (network, {"precision": "fp4"}, "UnsupportedOperator", "fp4"),
 }
@@ -199,7 +199,7 @@ FOLDERS = {
     # name: (files, format, what the message says)
     "nothing": ((), "Auto", "it holds nothing"),
     "a Keras file": (("model.keras",), "Auto", "model.keras"),
-    "two models": (("a.onnx", "b.onnx"), "Auto", "several ONNX files"),
+    "two models": (("a.onnx", "b.onnx"), "Auto", "several .onnx files"),
     "too deep": (("a/b/saved_model.pb",), "Auto", "no saved_model.pb"),
     "other format": (("saved_model.pb",), "Onnx", "no .onnx file"),
 }

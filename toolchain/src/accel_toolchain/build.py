@@ -27,6 +27,7 @@ from accel.oci.manifests import OCI_CONFIG, OCI_LAYER, Descriptor, canonical_jso
 from accel_toolchain import results
 from accel_toolchain.conditions import Terminal, Transient
 from accel_toolchain.jobs import BuildJob
+from accel_toolchain.progress import progress
 from accel_toolchain.push import ARCHITECTURES, EPOCH
 from accel_toolchain.registries import open_registry, registry_credentials, registry_failure
 from accel_toolchain.versions import (
@@ -70,6 +71,7 @@ def build(job: BuildJob) -> dict[str, Any]:
 
 
 def _build(registry: Registry, job: BuildJob) -> dict[str, Any]:
+    progress.say(f"building the image of version {job.model_version}")
     model = _model(registry, job)
     try:
         reference = Reference.parse(job.base)

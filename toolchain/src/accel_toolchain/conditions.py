@@ -43,6 +43,15 @@ class Killed(Failure):
     exit_code = EXIT_KILLED
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell an allocation that failed, as Python, TensorFlow and ONNX Runtime say it, from a fault of the model."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return True
+    return any(
+        words in str(error) for words in ("bad_alloc", "Failed to allocate memory", "Cannot allocate memory")
+    )
+
+
 def listed(names: list[str], limit: int = 12) -> str:
     """Return names for a message, cut after `limit` and saying so."""
     shown = ", ".join(names[:limit])

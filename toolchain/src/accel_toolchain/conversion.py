@@ -11,8 +11,9 @@ from typing import Any
 
 from accel_toolchain import __version__, jobs, sandbox
 from accel_toolchain.artifact import SOURCE, Artifact
-from accel_toolchain.conditions import Failure, Terminal
+from accel_toolchain.conditions import Failure, Terminal, is_out_of_memory
 from accel_toolchain.jobs import ConvertJob
+from accel_toolchain.progress import progress
 from accel_toolchain.workspace import Workspace, read_note, write_note
 
 
@@ -29,12 +30,10 @@ def main() -> int:
     except Failure as error:
         say(f"{error.reason}: {error.message}")
         return _leave(work, error.reason, error.message)
-    except MemoryError:
-        return _leave(work, "OOMKilled", "The converter ran out of memory.")
     except Exception as error:  # a defect of ours or of a library: the trace belongs into the log only
         traceback.print_exc()
-        if type(error).__name__ == "ResourceExhaustedError":
-            return _leave(work, "OOMKilled", "TensorFlow ran out of memory.")
+        if is_out_of_memory(error):
+            return _leave(work, "OOMKilled", "The converter ran out of memory.")
         text = " ".join(str(error).split())[:500]
         return _leave(
             work,
@@ -52,18 +51,28 @@ def say(text: str) -> None:
     print(f"[{time.process_time():6.1f} s cpu, peak {peak:4.1f} GiB] {text}", flush=True)
 
 
+def step(number: int, what: str) -> None:
+    """Tell whoever watches how far the conversion is."""
+    progress.say(f"converting: step {number} of 4: {what}")
+
+
 def run(job: ConvertJob, work: Workspace) -> dict[str, Any]:
     """Convert and return the report; raises Terminal."""
     sha256 = str(read_note(work.source_note)["sha256"])
     if job.conversion.register_only:
         return _register(work, sha256)
+    step(1, "exporting to ONNX")
     from accel_toolchain.offload import offload
     from accel_toolchain.sources import find_source
     from accel_toolchain.verification import verify
 
     source = find_source(work.source, job.conversion.format)
     say(f"{source.format} found at {source.path.relative_to(work.source) or '.'}")
-    if source.format == "SavedModel":
+    if source.format == "FrozenGraph":
+        from accel_toolchain.tf.frozen_graph import read_frozen_graph
+
+        model = read_frozen_graph(source.path, job.conversion, job.samples, say)
+    elif source.format == "SavedModel":
         from accel_toolchain.tf.saved_model import read_saved_model
 
         model = read_saved_model(source.path, job.conversion, job.samples, say)
@@ -72,7 +81,9 @@ def run(job: ConvertJob, work: Workspace) -> dict[str, Any]:
 
         model = read_onnx(source.path, job.conversion, job.samples)
     say(f"ONNX: {len(model.proto.graph.node)} nodes, {model.proto.ByteSize()} bytes")
+    step(2, "compiling for the device")
     parts, device = offload(model, job.conversion, say)
+    step(3, "writing the artifact")
     artifact = Artifact(
         signature=model.signature,
         inputs=model.inputs,
@@ -84,6 +95,7 @@ def run(job: ConvertJob, work: Workspace) -> dict[str, Any]:
         parts=parts,
     )
     artifact.write(work.artifact)
+    step(4, f"comparing {job.samples} samples with the original")
     parity = verify(work.artifact, model, job.tolerance, say)
     return {
         "schema": "accel.dev/report/v1",

@@ -21,6 +21,8 @@ from accel_toolchain.workspace import Workspace, read_note
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _CHILD: Final = [sys.executable, "-m", "accel_toolchain.conversion"]
 
+_TAIL_BYTES: Final = 1 << 16
+
 # One thread each and a fixed hash seed: the same input gives the same bytes, on any machine.
 _ENVIRONMENT: Final = {
     "PYTHONHASHSEED": "0",
@@ -104,6 +106,8 @@ def _failure(status: int, work: Workspace, kills_before: int | None) -> Failure 
     kills = _oom_kills()
     if status == -signal.SIGKILL and (kills is None or kills_before is None or kills > kills_before):
         return _out_of_memory()
+    if status == -signal.SIGABRT and b"std::bad_alloc" in _tail(work.log):
+        return _out_of_memory()  # an allocation in native code that was refused
     if status < 0:
         name = signal.Signals(-status).name
         return Terminal(
@@ -118,6 +122,12 @@ def _failure(status: int, work: Workspace, kills_before: int | None) -> Failure 
     )
 
 
+def _tail(log: Path) -> bytes:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        return file.read()
+
+
 def _outcome(work: Workspace) -> dict[str, Any]:
     try:
         return read_note(work.outcome)
@@ -127,12 +137,11 @@ def _outcome(work: Workspace) -> dict[str, Any]:
 
 def _out_of_memory() -> Killed:
     limit = _memory_limit()
-    at = f" at its limit of {limit / (1 << 30):.1f} GiB" if limit else ""
+    at = f" at its limit of {limit >> 20}Mi" if limit else ""
     return Killed(
         "OOMKilled",
-        f"The converter ran out of memory{at}. Raise the operator's setting jobs.convertMemory: a "
-        "conversion needs "
-        "about 14 times the model's float32 weights and 1 GiB.",
+        f"The converter ran out of memory{at}. Raise spec.conversion.limits.memory: a conversion needs about 14 "
+        "times the model's float32 weights and 1Gi.",
     )
 
 

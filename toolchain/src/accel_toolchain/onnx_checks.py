@@ -5,7 +5,7 @@ from typing import Any
 
 import onnx
 
-from accel_toolchain.conditions import Terminal, listed
+from accel_toolchain.conditions import Terminal, is_out_of_memory, listed
 
 
 def refuse_unknown_operators(proto: onnx.ModelProto) -> None:
@@ -66,6 +66,8 @@ def open_session(content: bytes) -> Any:
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class of their own
+        if is_out_of_memory(error):
+            raise
         text = " ".join(str(error).split())[:300]
         raise Terminal(
             "InvalidModel", f"spec.source: ONNX Runtime does not load the model: {text}"

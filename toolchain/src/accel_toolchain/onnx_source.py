@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from accel_toolchain import samples
 from accel_toolchain.artifact import Tensor
-from accel_toolchain.conditions import Terminal, listed
+from accel_toolchain.conditions import Terminal, is_out_of_memory, listed
 from accel_toolchain.jobs import Conversion
 from accel_toolchain.model import FloatModel, Sample, dtype_name
 from accel_toolchain.onnx_checks import all_nodes, check, open_session, refuse_unknown_operators
@@ -159,6 +159,8 @@ def _answers(
         try:
             taken.append(Sample(fed, dict(zip(names, session.run(names, fed), strict=True))))
         except Exception as error:  # onnxruntime's errors share no base class of their own
+            if is_out_of_memory(error):
+                raise
             text = " ".join(str(error).split())[:300]
             raise Terminal(
                 "InvalidModel", f"spec.source: the model itself fails on a sample input: {text}"

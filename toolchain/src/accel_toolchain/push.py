@@ -17,6 +17,7 @@ from accel_toolchain import __version__, results
 from accel_toolchain.artifact import layer_entries
 from accel_toolchain.conditions import Terminal, Transient
 from accel_toolchain.jobs import ConvertJob
+from accel_toolchain.progress import progress
 from accel_toolchain.registries import open_registry, registry_failure
 from accel_toolchain.versions import (
     KEY,
@@ -59,6 +60,7 @@ def push(job: ConvertJob, work: Workspace) -> dict[str, Any]:
 
 
 def _push(registry: Registry, job: ConvertJob, work: Workspace) -> dict[str, Any]:
+    progress.say("pushing the version to the registry")
     note = read_note(work.source_note)
     sha256 = str(note["sha256"])
     key = model_key(sha256, job.conversion)

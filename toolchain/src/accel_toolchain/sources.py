@@ -2,17 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from accel_toolchain.conditions import Terminal, listed
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model as it was found: the SavedModel's folder or the ONNX file."""
+    """A model as it was found: the SavedModel's folder, or the file."""
 
-    format: Literal["SavedModel", "Onnx"]
+    format: Literal["SavedModel", "Onnx", "FrozenGraph"]
     path: Path
+
+
+_FILES: Final = {"Onnx": ".onnx", "FrozenGraph": ".pb"}  # in the order of preference
 
 
 def find_source(root: Path, wanted: str) -> Source:
@@ -26,25 +29,27 @@ def find_source(root: Path, wanted: str) -> Source:
         for folder in folders:
             if (folder / "saved_model.pb").is_file():
                 return Source("SavedModel", folder)
-    if wanted in ("Auto", "Onnx"):
-        files = [path for folder in folders for path in sorted(folder.glob("*.onnx")) if path.is_file()]
+    for kind, ending in _FILES.items():
+        if wanted not in ("Auto", kind):
+            continue
+        files = [path for folder in folders for path in sorted(folder.glob(f"*{ending}")) if path.is_file()]
         if len(files) > 1:
             names = listed([str(path.relative_to(root)) for path in files])
             raise Terminal(
-                "InvalidModel", f"spec.source: it holds several ONNX files ({names}). Keep the one to serve."
+                "InvalidModel",
+                f"spec.source: it holds several {ending} files ({names}). Keep the one to serve.",
             )
         if files:
-            return Source("Onnx", files[0])
+            return Source("Onnx" if kind == "Onnx" else "FrozenGraph", files[0])
     found = listed(sorted(path.name for path in root.iterdir())) or "nothing"
-    if wanted == "Onnx":
+    if wanted in _FILES:
         raise Terminal(
             "InvalidModel",
-            f"spec.source: no .onnx file at its root or one folder down (it holds {found}). "
+            f"spec.source: no {_FILES[wanted]} file at its root or one folder down (it holds {found}). "
             "Correct spec.source.uri or spec.conversion.format.",
         )
     raise Terminal(
         "NotASavedModel",
-        f"spec.source: no saved_model.pb at its root or one folder down (it holds {found}). Push the folder "
-        "that "
+        f"spec.source: no saved_model.pb at its root or one folder down (it holds {found}). Push the folder that "
         "tf.saved_model.save or model.export wrote; a Keras .h5 or .keras file is not one.",
     )

@@ -8,7 +8,6 @@ from pydantic import ConfigDict, Field, StringConstraints, WithJsonSchema
 from fpga_operator.api.base import (
     ApiModel,
     Digest,
-    Name,
     Reference,
     Sha256,
     Short,
@@ -19,6 +18,7 @@ from fpga_operator.api.base import (
     listed_by,
     rule,
 )
+from fpga_operator.api.source import Source
 
 TensorName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 HistoryLimit = Annotated[int, Field(ge=0, le=100)]
@@ -40,91 +40,6 @@ class Format(StrEnum):
     ONNX = "Onnx"
 
 
-class SourceSecret(ApiModel):
-    """Credentials for the source; only the container that fetches it sees them."""
-
-    name: Name = Field(
-        description="Name of a Secret of the model's namespace: username and password, or token (https), or "
-        ".dockerconfigjson (oci); ca.crt is trusted in addition."
-    )
-
-
-class Source(ApiModel):
-    """Where the model's bytes are."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "x-kubernetes-validations": [
-                rule(
-                    "self.uri.startsWith('oci://') || self.uri.startsWith('https://') || self.uri.startsWith('pvc://')",
-                    "spec.source.uri must start with oci:// (push a folder with: kubectl accel push DIR "
-                    "oci:///sources/NAME:TAG), https:// (an archive, an .onnx or a .pb file) or pvc:// (pvc://CLAIM/PATH)",
-                    fieldPath=".uri",
-                ),
-                rule(
-                    "!self.uri.startsWith('oci://') || self.uri.matches('^oci://([^/]*[.:][^/]*|localhost)?/')",
-                    "spec.source.uri begins with a registry's host that has neither a dot nor a port; the configured "
-                    "registry is written with three slashes: oci:///sources/NAME:TAG",
-                    messageExpression="\"spec.source.uri names '\" + self.uri.substring(6).split('/')[0] + \"' as the "
-                    "registry's host, which has neither a dot nor a port; did you mean oci:///\" + "
-                    "self.uri.substring(6) + ' ?'",
-                    fieldPath=".uri",
-                ),
-                rule(
-                    "!self.uri.startsWith('oci://') || !self.uri.matches('^oci://[^/]*/[^:@]*[A-Z]')",
-                    "spec.source.uri: a repository is named in lower case: write NAME in oci:///sources/NAME:TAG without "
-                    "capital letters (the tag may have them)",
-                    fieldPath=".uri",
-                ),
-                rule(
-                    "!self.uri.startsWith('oci://') || self.uri.matches('/[^/]*(:[A-Za-z0-9_.-]+|@sha256:[a-f0-9]{64})$')",
-                    "spec.source.uri names no tag and no digest, and there is no silent 'latest': append :TAG or @sha256:DIGEST",
-                    fieldPath=".uri",
-                ),
-                rule(
-                    "!self.uri.startsWith('oci://') || self.uri.matches('^oci://[A-Za-z0-9.:-]*/[A-Za-z0-9]+([._/-]+[A-Za-z0-9]+)*"
-                    "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[a-f0-9]{64})?$')",
-                    "spec.source.uri names no repository that can be: write oci:///sources/NAME:TAG; NAME has lower-case "
-                    "letters, digits, '.', '_', '-' and '/'",
-                    fieldPath=".uri",
-                ),
-                rule(
-                    "!self.uri.startsWith('pvc://') || self.uri.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/')",
-                    "spec.source.uri names no claim that can be: write pvc://CLAIM/PATH with the name of a "
-                    "PersistentVolumeClaim of this namespace, or pvc://CLAIM/ for all of it",
-                    fieldPath=".uri",
-                ),
-                rule(
-                    "!self.uri.startsWith('pvc://') || !self.uri.matches('/[.][.]?(/|$)')",
-                    "spec.source.uri: the path in a claim has no part '.' or '..': write it from the claim's root",
-                    fieldPath=".uri",
-                ),
-                rule(
-                    "!has(self.secretRef) || !self.uri.startsWith('pvc://')",
-                    "spec.source.secretRef is for oci:// and https:// sources: remove it, a claim needs none",
-                    fieldPath=".secretRef",
-                ),
-                rule(
-                    "!self.uri.startsWith('https://') || (isURL(self.uri) && url(self.uri).getHost() != '')",
-                    "spec.source.uri is not the address of anything: write https://HOST/PATH",
-                    fieldPath=".uri",
-                ),
-            ]
-        }
-    )
-
-    uri: Annotated[str, StringConstraints(min_length=8, max_length=2048, pattern=r"^\S+$")] = Field(
-        description="oci:///repository:tag (the configured registry), oci://host/repository:tag, the https:// address "
-        "of an archive (tar, tar.gz, zip), an .onnx or a .pb file, or pvc://claim/path of such a file or of a folder."
-    )
-    sha256: Sha256 | None = Field(
-        default=None,
-        description="Expected SHA-256 of the bytes at the URI (for oci: of the manifest; for a folder: of the output of "
-        "find . -type f | LC_ALL=C sort | xargs sha256sum), 64 hexadecimal digits.",
-    )
-    secret_ref: SourceSecret | None = None
-
-
 class ConversionLimits(ApiModel):
     """What one conversion may take; absent: as the operator is configured."""
 
@@ -141,8 +56,8 @@ class ConversionLimits(ApiModel):
                         rule(
                             "quantity(self).compareTo(quantity('64Mi')) >= 0 && "
                             "quantity(self).compareTo(quantity('256Gi')) <= 0",
-                            "spec.conversion.limits.memory is between 64Mi and 256Gi: a conversion needs about 14 times "
-                            "the model's float32 weights and 1Gi",
+                            "spec.conversion.limits.memory is between 64Mi and 256Gi: a conversion needs about 14 "
+                            "times the model's float32 weights and 1Gi",
                         )
                     ],
                 }
@@ -166,10 +81,11 @@ class Conversion(ApiModel):
         json_schema_extra={
             "x-kubernetes-validations": [
                 rule(
-                    "!has(self.format) || self.format != 'FrozenGraph' || (has(self.inputs) && self.inputs.size() > 0 && "
-                    "has(self.outputs) && self.outputs.size() > 0)",
-                    "spec.conversion.format FrozenGraph needs spec.conversion.inputs and spec.conversion.outputs, for a "
-                    "frozen graph has no signature: name its tensors, such as inputs: ['image:0'], outputs: ['softmax:0']",
+                    "!has(self.format) || self.format != 'FrozenGraph' || (has(self.inputs) && "
+                    "self.inputs.size() > 0 && has(self.outputs) && self.outputs.size() > 0)",
+                    "spec.conversion.format FrozenGraph needs spec.conversion.inputs and spec.conversion.outputs, for "
+                    "a frozen graph has no signature: name its tensors, as in inputs: ['image:0'], outputs: "
+                    "['softmax:0']",
                 )
             ]
         }
@@ -209,7 +125,7 @@ class Verification(ApiModel):
     tolerance: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         default=None,
         description="Largest difference of an output that is accepted, relative to the largest value of that output. "
-        "Absent: the difference is reported and not judged.",
+        "Absent: 0.5, generous, so that a model whose numbers overflow on the device is not taken for a good one.",
     )
 
 
@@ -287,6 +203,10 @@ class Parity(ApiModel):
         alias="top1Agreement",
     )
     samples: int | None = Field(default=None, description="Number of samples compared.")
+    saturated: float | None = Field(
+        default=None,
+        description="Share of the device's numbers that reached float16's largest, 65504; above 0 the model overflows.",
+    )
 
 
 class JobRecord(ApiModel):

@@ -134,6 +134,8 @@ def pod_spec(owner: Owner, spec: AccelServiceSpec, target: Target, config: Confi
         "containers": [container],
         "volumes": volumes,
     }
+    if config.registry.secret_name:
+        pod["imagePullSecrets"] = [{"name": config.registry.secret_name}]
     if spec.placement is not None and spec.placement.node_selector:
         pod["nodeSelector"] = dict(spec.placement.node_selector)
     if spec.placement is not None and spec.placement.tolerations:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from accel_toolchain.conditions import Terminal
+from accel_toolchain.conditions import Terminal, is_out_of_memory
 from accel_toolchain.tf.graphs import GraphDef
 from accel_toolchain.tf.signature import Port, Signature, is_tensorflow1
 
@@ -36,26 +36,48 @@ class InputSpec:
 
 
 class Original:
-    """A loaded SavedModel: asked, then frozen. `close` before the memory is needed."""
+    """A loaded model: asked, then frozen, which lets go of it."""
 
-    def __init__(self, path: Path, meta_graph: Any, signature: Signature) -> None:
+    def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self._loaded: Any = None
         self._graph: Any = None
         self._session: Any = None
         self._function: Any = None
+
+    @classmethod
+    def of_saved_model(cls, path: Path, meta_graph: Any, signature: Signature) -> "Original":
+        """Load a SavedModel's folder; raises Terminal (InvalidModel, UnsupportedOperator)."""
+        original = cls(signature)
         tags = list(meta_graph.meta_info_def.tags)
         try:
             if is_tensorflow1(meta_graph):
-                self._graph = tf.Graph()
-                self._session = tf.compat.v1.Session(graph=self._graph, config=_single_threaded())
-                with self._graph.as_default():
-                    tf.compat.v1.saved_model.load(self._session, tags, str(path))
+                with original._open_session().as_default():
+                    tf.compat.v1.saved_model.load(original._session, tags, str(path))
             else:
-                self._loaded = tf.saved_model.load(str(path), tags=tags)  # owns the variables
-                self._function = self._loaded.signatures[signature.key]
+                original._loaded = tf.saved_model.load(str(path), tags=tags)  # owns the variables
+                original._function = original._loaded.signatures[signature.key]
         except Exception as error:  # TensorFlow's loader raises whatever a damaged file makes of it
             raise load_failure(error) from error
+        return original
+
+    @classmethod
+    def of_graph(cls, graph: GraphDef, signature: Signature) -> "Original":
+        """Import a GraphDef without variables; raises Terminal (InvalidModel, UnsupportedOperator)."""
+        original = cls(signature)
+        try:
+            with original._open_session().as_default():
+                tf.import_graph_def(graph, name="")
+            for port in (*signature.inputs, *signature.outputs):
+                original._tensor(port)
+        except Exception as error:  # as above
+            raise load_failure(error) from error
+        return original
+
+    def _open_session(self) -> Any:
+        self._graph = tf.Graph()
+        self._session = tf.compat.v1.Session(graph=self._graph, config=_single_threaded())
+        return self._graph
 
     def input_specs(self) -> dict[Port, InputSpec]:
         """Return what each input accepts."""
@@ -145,6 +167,8 @@ def _placeholder(port: Port, places: dict[str, str]) -> str:
 
 def load_failure(error: Exception) -> Terminal:
     """Return the condition for a SavedModel that TensorFlow does not load."""
+    if is_out_of_memory(error):
+        raise error
     text = _text(error)
     for mark in ("Op type not registered '", "No OpKernel was registered to support Op '"):
         if mark in str(error):
@@ -154,11 +178,7 @@ def load_failure(error: Exception) -> Terminal:
                 f"spec.source: TensorFlow {tf.__version__} has no operator {name}. Export the model without "
                 "custom operators.",
             )
-    if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
-        raise error
-    return Terminal(
-        "InvalidModel", f"spec.source: TensorFlow {tf.__version__} cannot load the SavedModel: {text}"
-    )
+    return Terminal("InvalidModel", f"spec.source: TensorFlow {tf.__version__} cannot load the model: {text}")
 
 
 def _text(error: Exception) -> str:

@@ -36,8 +36,15 @@ def read_saved_model(
     meta_graph = _meta_graph(path)
     signature = choose_signature(meta_graph, conversion)
     screen(meta_graph, [port.name for port in signature.outputs])
-    original = Original(path, meta_graph, signature)
+    original = Original.of_saved_model(path, meta_graph, signature)
     say(f"TensorFlow {tf.__version__} loaded the signature {signature.key}")
+    return answer_and_convert(original, signature, count, say)
+
+
+def answer_and_convert(
+    original: Original, signature: Signature, count: int, say: Callable[[str], None]
+) -> FloatModel:
+    """Ask a loaded model for its answers to `count` samples, freeze it and convert it; raises Terminal."""
     specs = original.input_specs()
     seeded = _samples(original, signature, specs, count)
     frozen = original.freeze()

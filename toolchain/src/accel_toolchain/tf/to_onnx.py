@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import tensorflow as tf
 
-from accel_toolchain.conditions import Terminal
+from accel_toolchain.conditions import Terminal, is_out_of_memory
 from accel_toolchain.onnx_checks import refuse_unknown_operators
 from accel_toolchain.tf.batchnorm import count
 from accel_toolchain.tf.graphs import GraphDef
@@ -70,6 +70,8 @@ def _convert(graph: GraphDef, inputs: list[str], outputs: list[str]) -> onnx.Mod
             AttributeError,
             NotImplementedError,
         ) as error:
+            if is_out_of_memory(error):
+                raise
             text = " ".join(str(error).split())[:300]
             raise Terminal(
                 "ConversionFailed", f"tf2onnx {tf2onnx.__version__} cannot convert the graph: {text}"
