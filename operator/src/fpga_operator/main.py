@@ -12,6 +12,7 @@ import kopf
 from fpga_operator import __version__, logs
 from fpga_operator.config import Config, load
 from fpga_operator.errors import ApiFailure, ConfigError
+from fpga_operator.run.background import tended
 from fpga_operator.run.cluster import Cluster
 from fpga_operator.run.executor import Executor
 from fpga_operator.run.exposition import exposed
@@ -20,9 +21,13 @@ from fpga_operator.run.keys import KeyDeriver
 from fpga_operator.run.metrics import Metrics
 from fpga_operator.run.queue import WorkQueue
 from fpga_operator.run.reconcile import Reconciler
+from fpga_operator.run.registrywatch import Lost
 from fpga_operator.run.slots import JobSlots
 from fpga_operator.run.source import Source
 from fpga_operator.run.store import Key, Store
+from fpga_operator.run.sweep import Sweeper
+from fpga_operator.run.sweepcommand import sweep_once
+from fpga_operator.run.sweepmetrics import SweepMetrics
 from fpga_operator.run.workers import Engine
 
 log = logging.getLogger(__name__)
@@ -55,8 +60,16 @@ async def run(
         register(registry, engine)
         source = Source(registry, f"http://0.0.0.0:{health_port}/healthz" if health_port else None)
         engine.restart_watches = source.restart
+        sweep_metrics = SweepMetrics(metrics.registry)
+        lost = Lost(config, store, queue.add, sweep_metrics)
+        sweeper = Sweeper(config, cluster, sweep_metrics, lost.look)
+        reconciler.lost = lost.of
+        engine.listeners += [lost.seen, sweeper.seen]
         log.info("fpga-operator %s starts", __version__)
-        async with exposed(metrics.registry, metrics_port):
+        async with (
+            exposed(metrics.registry, metrics_port),
+            tended(sweep=sweeper.run, lost=lost.run),
+        ):
             # Before kopf: when it ends it cancels whatever was started in its time.
             engine.start()
             try:
@@ -75,14 +88,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--metrics-port", type=int, default=9090, help="Prometheus on /metrics; 0: none")
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING"))
     parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="sweep")
+    sweep = commands.add_parser("sweep", help="sweep the registry once, now, and print what went and why")
+    sweep.add_argument("--dry-run", action="store_true", help="delete nothing")
+    sweep.add_argument("--grace", type=float, metavar="SECONDS", help="instead of sweep.graceSeconds")
     options = parser.parse_args(arguments)
     logs.configure(options.log_level)
     # kopf asks who runs it, and the image's user has a number but no name.
     os.environ.setdefault("LOGNAME", "fpga-operator")
     try:
-        asyncio.run(
-            run(load(options.config), health_port=options.health_port, metrics_port=options.metrics_port)
-        )
+        config = load(options.config)
+        if options.command == "sweep":
+            return sweep_once(config, dry_run=options.dry_run, grace_seconds=options.grace)
+        asyncio.run(run(config, health_port=options.health_port, metrics_port=options.metrics_port))
     except (ConfigError, ApiFailure) as error:
         log.error("cannot start: %s", error)
         return 1

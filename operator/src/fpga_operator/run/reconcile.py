@@ -14,7 +14,9 @@ from fpga_operator.errors import Retry, Terminal
 from fpga_operator.plan.conditions import Conditions, Situation, changes
 from fpga_operator.plan.fleet import ServiceDesired
 from fpga_operator.plan.image import ImageDesired, plan_image
+from fpga_operator.plan.image import repository as image_repository
 from fpga_operator.plan.model import ModelDesired, plan_model
+from fpga_operator.plan.model import repository as model_repository
 from fpga_operator.plan.service import plan_service
 from fpga_operator.plan.types import Fault, Manifest, Owner, Plan
 from fpga_operator.run import jobtimes
@@ -64,6 +66,7 @@ class Reconciler:
         self._executor = executor
         self._slots = slots
         self._now = now
+        self.lost: Callable[[str], frozenset[str]] = lambda _: frozenset()  # by repository
         self.resynced: set[Key] = set()  # keys whose next pass also applies what cannot be watched
 
     async def reconcile(self, key: Key) -> float | None:
@@ -122,12 +125,17 @@ class Reconciler:
         try:
             if owner.kind == "FpgaModel":
                 model = FpgaModelSpec.model_validate(body["spec"])
-                world = observe_model(store, owner, body, slot=slot, running=running, fault=fault)
+                lost = self.lost(model_repository(owner))
+                world = observe_model(store, owner, body, slot=slot, running=running, fault=fault, lost=lost)
                 return plan_model(ModelDesired(owner, model), world, config, now)
             if owner.kind == "AccelImage":
                 image = AccelImageSpec.model_validate(body["spec"])
-                seen = observe_image(store, owner, image, body, slot=slot, running=running, fault=fault)
-                return plan_image(ImageDesired(owner, image), seen, config, now)
+                wanted = ImageDesired(owner, image)
+                lost = self.lost(image_repository(wanted))
+                seen = observe_image(
+                    store, owner, image, body, slot=slot, running=running, fault=fault, lost=lost
+                )
+                return plan_image(wanted, seen, config, now)
             service = AccelServiceSpec.model_validate(body["spec"])
             around = observe_service(store, owner, service, body, fault=fault)
             return plan_service(ServiceDesired(owner, service), around, config, now)
