@@ -98,7 +98,8 @@ def plan_image(desired: ImageDesired, observed: ImageObserved, config: Config, n
     if stopped is not None:
         return _held(desired, observed, status, conditions, stopped, gone)
     there = tuple(v for v in status.versions if v.digest not in gone)
-    target = _denied(desired) or choose(owner, desired.spec.model_ref, observed.model, there)
+    ready = status.image is not None
+    target = _denied(desired) or choose(owner, desired.spec.model_ref, observed.model, there, ready=ready)
     if isinstance(target, Verdict):
         plan = _held(desired, observed, status, conditions, target, gone)
         return replace(plan, deletes=superseded(owner, "", observed.jobs))

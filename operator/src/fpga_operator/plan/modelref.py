@@ -25,9 +25,12 @@ class ModelSeen:
 
 
 def choose(
-    owner: Owner, ref: ModelRef, model: ModelSeen | None, built: tuple[ImageVersion, ...]
+    owner: Owner, ref: ModelRef, model: ModelSeen | None, built: tuple[ImageVersion, ...], *, ready: bool
 ) -> ModelVersion | Verdict:
-    """Return the version to build, or why there is none yet; `built` are the images that can be run."""
+    """Return the version to build, or why there is none yet.
+
+    built: images that can be run. ready: there is an image already, whatever becomes of the next one.
+    """
     if model is None or model.owner.deleting:
         gone = f"waits for FpgaModel {ref.name}, which does not exist in namespace {owner.namespace}"
         return Verdict(Situation.WAITING, "WaitingForModel", gone)
@@ -56,7 +59,7 @@ def choose(
         return Verdict(Situation.FAILED, "VersionNotFound", f"spec.modelRef.version {ref.version} {story}")
     if not model.upstream.settled:
         reason, message = waiting_for(model.upstream, "WaitingForModel")
-        return Verdict(Situation.WAITING, reason if built else "WaitingForModel", message)
+        return Verdict(Situation.WAITING, reason if ready else "WaitingForModel", message)
     latest = versions.get(model.status.latest_version or 0)
     if latest is None:
         return Verdict(
