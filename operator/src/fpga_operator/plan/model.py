@@ -202,6 +202,8 @@ def _done(conditions: Conditions, desired: ModelDesired, status: FpgaModelStatus
         compared = f"{parity.samples} samples, largest difference {parity.max_abs}"
         if parity.top1_agreement is not None:
             compared += f", top-1 agreement {parity.top1_agreement}"
+        if parity.saturated:
+            compared += f"; {parity.saturated:.3%} of the device's numbers overflow float16"
     conditions.set("Verified", parity is not None, "Verified" if parity else "NotVerified", compared)
     conditions.summarise(Situation.SERVING, "Converted", f"{where}; {told}", available=(True, where))
 
