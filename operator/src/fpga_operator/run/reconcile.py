@@ -88,10 +88,13 @@ class Reconciler:
         resync = key in self.resynced
         self.resynced.discard(key)
         place = place_in_line(owner, body)
-        slot = key.kind in WITH_JOBS and self._slots.reserve(key, place)
+        slot = False
         trouble: Retry | Terminal | None = None
         try:
-            plan = self._plan(owner, body, slot=slot, fault=None)
+            plan = self._plan(owner, body, slot=False, fault=None)
+            if plan.waits_for_slot and self._slots.reserve(key, place):
+                slot = True
+                plan = self._plan(owner, body, slot=True, fault=None)
             try:
                 await self._executor.children(owner, plan, resync=resync)
             except Retry as error:

@@ -46,6 +46,7 @@ class Engine:
         self.queue = queue
         self._reconciler = reconciler
         self._slots = slots
+        slots.wake = queue.add
         self._metrics = metrics
         self._tasks: list[asyncio.Task[None]] = []
         self._last_end = 0.0  # when a worker last gave a key back, whatever came of it
