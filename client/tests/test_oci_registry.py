@@ -2,7 +2,6 @@
 
 import io
 import socket
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,34 +25,14 @@ from accel.oci import (
     push_source,
     write_layer,
 )
+from accel.oci.local import LocalRegistry
 from accel.oci.manifests import OCI_CONFIG
-
-CONFIG = """
-version: 0.1
-storage: {{filesystem: {{rootdirectory: {root}}}}}
-http: {{addr: "127.0.0.1:{port}"}}
-log: {{level: error, accesslog: {{disabled: true}}}}
-"""
 
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (folder / "config.yml").write_text(CONFIG.format(root=folder / "data", port=port))
-    server = subprocess.Popen(
-        ["docker-registry", "serve", str(folder / "config.yml")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    transport = httpx.HTTPTransport(retries=8)  # backs off up to 64 s while the server is starting
-    with httpx.Client(transport=transport) as http:
-        assert http.get(f"http://127.0.0.1:{port}/v2/").status_code == 200
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    server.wait()
+    with LocalRegistry(tmp_path_factory.mktemp("registry")) as local:
+        yield local.endpoint
 
 
 @pytest.fixture

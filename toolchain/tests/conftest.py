@@ -1,42 +1,20 @@
 """A real registry for the room's tests, and jobs to run against it."""
 
 import json
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from accel.oci.local import LocalRegistry
 from accel_toolchain.workspace import Workspace
-
-_CONFIG = """
-version: 0.1
-storage: {{filesystem: {{rootdirectory: {root}}}}}
-http: {{addr: "127.0.0.1:{port}"}}
-log: {{level: error, accesslog: {{disabled: true}}}}
-"""
 
 
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Debian's docker-registry on a free port of 127.0.0.1."""
-    folder = tmp_path_factory.mktemp("registry")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (folder / "config.yml").write_text(_CONFIG.format(root=folder / "data", port=port))
-    server = subprocess.Popen(
-        ["docker-registry", "serve", str(folder / "config.yml")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    with httpx.Client(transport=httpx.HTTPTransport(retries=8)) as http:  # waits for the server to listen
-        assert http.get(f"http://127.0.0.1:{port}/v2/").status_code == 200
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    server.wait()
+    with LocalRegistry(tmp_path_factory.mktemp("registry")) as local:
+        yield local.endpoint
 
 
 @pytest.fixture
