@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from accel_cluster import toolchain
 from fpga_operator.run.cluster import Cluster
+from registries import Pusher, Service
 from servers import ADMIN, OPERATOR, Server, install, start
 from simulated import Kubelet
 from world import Operator, World
@@ -113,3 +114,17 @@ def operator(server: Server, operator_config: Path) -> Iterator[Operator]:
     process.start()
     yield process
     process.stop()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """A registry of its own for each test."""
+    running = Service(tmp_path)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def pusher(tmp_path: Path, service: Service, namespace: str) -> Pusher:
+    return Pusher(tmp_path, service.endpoint, namespace)
