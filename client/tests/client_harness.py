@@ -74,7 +74,9 @@ import json, os, socket, sys, threading
 arguments = [a for a in sys.argv[1:] if not a.startswith("--")]
 objects = json.load(open({objects!r}))
 open({log!r}, "a").write(json.dumps(sys.argv[1:]) + "\\n")
-if arguments[0] == "get" and len(arguments) == 2:
+if "broken" in objects:
+    sys.exit(objects["broken"])
+elif arguments[0] == "get" and len(arguments) == 2:
     kinds, denied = arguments[1].split(","), objects.get("denied", [])
     names = [key for key in objects if "/" in key and key.split("/")[0] in set(kinds) - set(denied)]
     print(json.dumps({{"kind": "List", "items": [objects[name] for name in names]}}))
@@ -144,6 +146,12 @@ class Cluster:
     def log(self, pod: str, text: str) -> None:
         """`kubectl logs` of a pod."""
         self._known[f"log {pod}"] = text
+        self._write()
+
+    def broken(self, words: str) -> None:
+        """Let every call fail with these words; empty: work again."""
+        self._known.pop("broken", None)
+        self._known |= {"broken": words} if words else {}
         self._write()
 
     def deny(self, *kinds: str) -> None:

@@ -1,11 +1,14 @@
 """`kubectl accel status`: the page, the table, JSON, rights, exit codes, on objects as the operator writes them."""
 
 import json
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from accel.kubectl import Kubectl
@@ -417,16 +420,51 @@ def test_the_table_of_nothing(cluster: Cluster) -> None:
     assert found == {"schema": "accel.dev/status-table/v1", "chains": [], "missingRights": []}
 
 
+@contextmanager
+def watching(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    program = str(Path(sys.executable).with_name("kubectl-accel"))
+    command = [program, "status", "net", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+
+
+def line_of(stream: IO[str] | None) -> str:
+    assert stream is not None
+    return stream.readline()
+
+
+UNTIL = ("--until-ready", "--timeout", "60s", "-o", "json")
+CHANGED = {**DONE_MODEL, "metadata": {**DONE_MODEL["metadata"], "resourceVersion": "2"}}
+
+
 def test_watching_prints_changes_only_and_ends_when_ready(cluster: Cluster) -> None:
     put(cluster, model(waits("Fetching", "fetching the source")))
-    program = str(Path(sys.executable).with_name("kubectl-accel"))
-    command = [program, "status", "net", "--until-ready", "--timeout", "60s", "-o", "json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        first = json.loads(process.stdout.readline())
-        changed = {**DONE_MODEL, "metadata": {**DONE_MODEL["metadata"], "resourceVersion": "2"}}
-        put(cluster, changed)
-        second = json.loads(process.stdout.readline())
-        assert process.stdout.read() == ""
-    assert process.returncode == 0
+    with watching(*UNTIL) as process:
+        first = json.loads(line_of(process.stdout))
+        put(cluster, CHANGED)
+        second = json.loads(line_of(process.stdout))
+        rest = process.communicate()
+    assert (process.returncode, *rest) == (0, "", "")
     assert [found["objects"][0]["state"] for found in (first, second)] == ["Working", "Ready"]
+
+
+def test_watching_outlives_the_api_server_and_says_so_once(cluster: Cluster) -> None:
+    put(cluster, model(waits("Fetching", "fetching the source")))
+    with watching(*UNTIL) as process:
+        line_of(process.stdout)
+        cluster.broken("The connection to the server was refused")
+        assert line_of(process.stderr) == "The connection to the server was refused; asked again\n"
+        put(cluster, CHANGED)
+        cluster.broken("")
+        assert json.loads(line_of(process.stdout))["ready"]
+        assert process.communicate() == ("", "")
+    assert process.returncode == 0
+
+
+def test_ctrl_c_ends_watching_without_a_word(cluster: Cluster) -> None:
+    put(cluster, DONE_MODEL)
+    with watching("--watch") as process:
+        assert line_of(process.stdout).startswith("--- 20")
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate()
+    assert (process.returncode, error) == (130, "")

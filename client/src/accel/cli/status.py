@@ -14,9 +14,9 @@ from accel.status.snapshot import Snapshot, read
 from accel.status.watch import Screen, View, seconds_of, watch
 from accel.status.words import wrapped
 
-__all__ = ["READY", "UNKNOWN", "Wish", "status"]
+__all__ = ["Wish", "status"]
 
-READY, NOT_READY, UNKNOWN = 0, 1, 2
+READY, NOT_READY, UNKNOWN, INTERRUPTED = 0, 1, 2, 130
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ def status(kubectl: Kubectl, wish: Wish) -> int:
                 timeout=None if wish.timeout is None else seconds_of(wish.timeout),
             )
         view = look(read(kubectl, everywhere=wish.everywhere))
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except AccelError as error:
         typer.echo(f"error: {error}", err=True)
         return UNKNOWN
