@@ -2,6 +2,7 @@
 
 - files/crds/: the CRDs of crds/ (Helm packages nothing from outside the chart's folder)
 - files/rbac/: the rules of operator/rbac.yaml, operator/rbac-namespace.yaml and device-plugin/rbac.yaml
+- files/alerts.yaml: operator/alerts.yaml
 - values.schema.json: the shape of values.yaml, closed, with the rules of RULES below
 """
 
@@ -52,6 +53,7 @@ RULES: dict[str, dict[str, Any]] = {
     },
     "emulator.root": {"type": "string", "pattern": "^/"},
     "serviceMonitor.labels": {"type": "object", "additionalProperties": {"type": "string"}},
+    "prometheusRule.labels": {"type": "object", "additionalProperties": {"type": "string"}},
     "networkPolicy.metricsFrom": {"type": "array", "items": {"type": "object"}},
     "port": PORT,
     "size": QUANTITY,
@@ -120,6 +122,7 @@ def wanted() -> dict[Path, str]:
         for name, source in RBAC.items()
         if source.exists()
     }
+    files[CHART / "files" / "alerts.yaml"] = (ROOT / "operator" / "alerts.yaml").read_text()
     files[CHART / "values.schema.json"] = schema()
     return files
 

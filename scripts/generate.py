@@ -12,7 +12,8 @@ GENERATORS = {
     "CRDs and the tables of docs/": ["-m", "fpga_operator.api.generate"],
     "TensorFlow Serving descriptors": ["-m", "accel.tfs.generate"],
     "kubelet device plugin stubs": ["-m", "fpga_device_plugin.generate"],
-    "chart's copies of CRDs and RBAC": ["charts/generate.py"],
+    "chart's copies of CRDs, RBAC and alerts": ["charts/generate.py"],
+    "tables of docs/operations.md": ["-m", "fpga_operator.run.operations"],
 }
 
 

@@ -243,6 +243,14 @@ def test_service_monitors_only_when_asked(objects: list[Object]) -> None:
     )
 
 
+def test_alerts_only_when_asked_and_then_exactly_those(objects: list[Object]) -> None:
+    assert not [o for o in objects if o["kind"] == "PrometheusRule"]
+    asked = render({"prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}}})
+    rule = one(asked, "PrometheusRule", "fpga-operator")
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    assert rule["spec"] == yaml.safe_load((ROOT / "operator" / "alerts.yaml").read_text())
+
+
 def test_generated_files_are_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, "charts/generate.py", "--check"],

@@ -1,12 +1,16 @@
 """The metrics' meanings: what client-go counts, what a status change says of a Job, who has not been Ready longest."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import yaml
+from fpga_operator.api.generate import repository_root
 from fpga_operator.run import jobtimes
 from fpga_operator.run.metrics import Metrics
 from fpga_operator.run.objectmetrics import MAX_REASONS, ObjectMetrics, summary
+from fpga_operator.run.operations import families, whole_registry
 from fpga_operator.run.queue import WorkQueue
 from fpga_operator.run.queuemetrics import QueueMetrics
 from fpga_operator.run.slots import JobSlots
@@ -142,7 +146,7 @@ def thing(status: str = "", reason: str = "", since: float = 0, **others: str) -
     return {
         "kind": "FpgaModel",
         "metadata": {"creationTimestamp": at(-50)},
-        "status": {"conditions": conditions} if status else {},
+        "status": {"conditions": conditions, "state": "Transitioning"} if status else {},
     }
 
 
@@ -156,16 +160,16 @@ class TestObjects:
 
     def test_the_longest_time_counts_and_ready_ones_do_not(self) -> None:
         bodies = [thing("False", "Fetching", -10), thing("False", "Fetching", -70), thing("True", "x", -900)]
-        assert summary(bodies, NOW)[1] == {"Fetching": (2, 70.0)}
+        assert summary(bodies, NOW)[1] == {("Transitioning", "Fetching"): (2, 70.0)}
 
     def test_an_object_that_nobody_looked_at_counts_since_its_creation(self) -> None:
-        assert summary([thing()], NOW)[1] == {"NotSeenYet": (1, 50.0)}
+        assert summary([thing()], NOW)[1] == {("New", "NotSeenYet"): (1, 50.0)}
 
     def test_reasons_are_bounded(self) -> None:
         many = [thing("False", f"Reason{number}", -number) for number in range(100)]
         found = summary(many, NOW)[1]
         assert len(found) == MAX_REASONS + 1
-        assert found["Other"] == (100 - MAX_REASONS, 99.0)
+        assert found["Transitioning", "Other"] == (100 - MAX_REASONS, 99.0)
 
     def test_a_scrape_reads_the_store(self) -> None:
         registry, store = CollectorRegistry(), Store()
@@ -175,7 +179,7 @@ class TestObjects:
         body["metadata"] |= {"name": "m", "namespace": "demo", "uid": "u", "resourceVersion": "1"}
         store.put(body)
         assert registry.get_sample_value("accel_objects", {"kind": "FpgaModel"}) == 1
-        labels = {"kind": "FpgaModel", "reason": "Fetching"}
+        labels = {"kind": "FpgaModel", "state": "Transitioning", "reason": "Fetching"}
         assert registry.get_sample_value("accel_object_not_ready_seconds", labels) == 5.0
 
 
@@ -193,3 +197,27 @@ def test_results_are_counted_as_controller_runtime_does() -> None:
     assert value("reconcile_total", result="error") == value("reconcile_errors_total") == 3
     assert value("terminal_reconcile_errors_total") == value("reconcile_panics_total") == 1
     assert value("reconcile_time_seconds_count") == 5
+
+
+def words(pattern: str, text: str) -> set[str]:
+    return {word for inner in re.findall(pattern, text) for word in re.findall(r"[a-z_]+", inner)}
+
+
+def test_what_the_alerts_name_exists() -> None:
+    (group,) = yaml.safe_load((repository_root() / "operator" / "alerts.yaml").read_text())["groups"]
+    known: dict[str, set[str]] = {}
+    for name, kind, labels, _ in families(whole_registry()):
+        known[name] = set(labels)
+        if kind == "histogram":
+            known |= {f"{name}{suffix}": {*labels, "le"} for suffix in ("_bucket", "_sum", "_count")}
+    for rule in group["rules"]:
+        assert rule.keys() == {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["annotations"].keys() == {"summary", "description"}
+        expression = re.sub(r"\"[^\"]*\"", "", rule["expr"])  # without the labels' values
+        used = set(
+            re.findall(r"\b(?:accel|workqueue|controller_runtime|rest_client|process)_[a-z_]+", expression)
+        )
+        assert used, rule["alert"]
+        assert used <= known.keys(), rule["alert"]
+        named = words(r"\{([^}]*)\}", expression) | words(r"by \(([^)]*)\)", expression)
+        assert named <= set().union(*(known[name] for name in used)), rule["alert"]

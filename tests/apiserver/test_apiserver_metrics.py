@@ -31,8 +31,8 @@ EXPECTED = {
     "accel_job_duration_seconds": ("histogram", {"kind", "outcome"}),
     "accel_objects": ("gauge", {"kind"}),
     "accel_object_conditions": ("gauge", {"kind", "condition", "status"}),
-    "accel_objects_not_ready": ("gauge", {"kind", "reason"}),
-    "accel_object_not_ready_seconds": ("gauge", {"kind", "reason"}),
+    "accel_objects_not_ready": ("gauge", {"kind", "state", "reason"}),
+    "accel_object_not_ready_seconds": ("gauge", {"kind", "state", "reason"}),
     "accel_jobs_running": ("gauge", set()),
     "accel_jobs_waiting": ("gauge", set()),
 }  # fmt: skip
@@ -85,7 +85,7 @@ async def test_both_formats_have_the_counters_that_promql_names(scraped: str, op
         'controller_runtime_reconcile_total{controller="accelimage",result="success"}',
         'workqueue_adds_total{controller="fpgamodel",name="fpgamodel"}',
         'accel_job_duration_seconds_count{kind="FpgaModel",outcome="succeeded"}',
-        'accel_objects_not_ready{kind="AccelImage",reason="WaitingForModel"}',
+        'accel_objects_not_ready{kind="AccelImage",reason="WaitingForModel",state="Transitioning"}',
         'code="200",host="127.0.0.1:',
     ):
         assert line in text

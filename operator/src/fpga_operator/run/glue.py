@@ -25,6 +25,21 @@ def identity() -> str:
     return f"fpga-operator-{socket.gethostname()}"
 
 
+class NoDiffs(kopf.DiffBaseStorage):
+    """Remembers nothing: no handler here asks what changed, and kopf would copy each object whole to be able to say."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Return an object of which nothing is essential."""
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        """Return nothing."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Store nothing."""
+
+
 def configure(settings: kopf.OperatorSettings) -> None:
     """Set what production needs; kopf's defaults suit a laptop."""
     settings.peering.standalone = True  # an object named `default` must not switch peering on
@@ -32,6 +47,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.persistence.finalizer = (
         "accel.dev/fpga-operator"  # never used; kopf's own would name a third party
     )
+    settings.persistence.diffbase_storage = NoDiffs()
     settings.networking.request_timeout = 60
     settings.networking.error_backoffs = Patience()
     settings.watching.server_timeout = 600

@@ -19,6 +19,7 @@ from fpga_operator.run.store import Store
 SUMMARY = ("Ready", "Available", "Reconciling", "Stalled")
 MAX_REASONS = 30  # per kind; they come from Jobs' results too, which may be newer than this operator
 OTHER = "Other"
+Why = tuple[str, str]  # state and reason
 
 
 class ObjectMetrics(Collector):
@@ -58,35 +59,34 @@ class ObjectMetrics(Collector):
         )
         unready = GaugeMetricFamily(
             "accel_objects_not_ready",
-            "Objects that are not Ready by kind and reason.",
-            labels=("kind", "reason"),
+            "Objects that are not Ready by kind, state and reason.",
+            labels=("kind", "state", "reason"),
         )
         oldest = GaugeMetricFamily(
             "accel_object_not_ready_seconds",
-            "Seconds since the object that has not been Ready for the longest ceased to be, by kind and the reason "
-            "that it gives now.",
-            labels=("kind", "reason"),
+            "Seconds for which the worst object has not been Ready, by kind and the state and reason that it has now.",
+            labels=("kind", "state", "reason"),
         )
         now = self._now()
         for kind in self._own:
             counts, ages = summary(self._store.all(kind), now)
             for (condition, status), count in sorted(counts.items()):
                 conditions.add_metric((kind, condition, status), count)
-            for reason, (count, age) in sorted(ages.items()):
-                unready.add_metric((kind, reason), count)
-                oldest.add_metric((kind, reason), age)
+            for why, (count, age) in sorted(ages.items()):
+                unready.add_metric((kind, *why), count)
+                oldest.add_metric((kind, *why), age)
         yield from (conditions, unready, oldest)
 
 
 def summary(
     bodies: Iterable[Manifest], now: datetime
-) -> tuple[Counter[tuple[str, str]], dict[str, tuple[int, float]]]:
-    """Return counts by (condition, status), and per reason how many objects are not Ready and the longest time.
+) -> tuple[Counter[tuple[str, str]], dict[Why, tuple[int, float]]]:
+    """Return counts by (condition, status), and by state and reason how many are not Ready and the longest time.
 
     Statuses that no object has count 0, so that the series is there before the first.
     """
     counts = Counter({(name, status): 0 for name in SUMMARY for status in ("True", "False")})
-    ages: dict[str, tuple[int, float]] = {}
+    ages: dict[Why, tuple[int, float]] = {}
     for body in bodies:
         found = {c["type"]: c for c in (body.get("status") or {}).get("conditions") or []}
         for name in SUMMARY:
@@ -97,9 +97,9 @@ def summary(
             continue
         since = ready.get("lastTransitionTime") or body["metadata"].get("creationTimestamp")
         age = max(0.0, (now - parse_time(since)).total_seconds()) if since else 0.0
-        reason = ready.get("reason", "NotSeenYet")
-        if reason not in ages and len(ages) >= MAX_REASONS:
-            reason = OTHER
-        count, longest = ages.get(reason, (0, 0.0))
-        ages[reason] = (count + 1, max(longest, age))
+        why = (body.get("status") or {}).get("state", "New"), ready.get("reason", "NotSeenYet")
+        if why not in ages and len(ages) >= MAX_REASONS:
+            why = why[0], OTHER
+        count, longest = ages.get(why, (0, 0.0))
+        ages[why] = (count + 1, max(longest, age))
     return counts, ages
