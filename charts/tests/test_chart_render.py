@@ -218,6 +218,16 @@ def test_only_the_embedded_registry_is_swept_by_its_catalog(objects: list[Object
     assert not sweep(render({"registry": {"enabled": False, "external": external}}))["catalog"]
 
 
+def test_the_operator_has_the_registrys_account_where_there_is_one(objects: list[Object]) -> None:
+    def mounts(rendered: list[Object]) -> dict[str, str]:
+        spec = one(rendered, "Deployment", "fpga-operator")["spec"]["template"]["spec"]
+        paths = {m["name"]: m["mountPath"] for m in spec["containers"][0]["volumeMounts"]}
+        return {v["secret"]["secretName"]: paths[v["name"]] for v in spec["volumes"] if "secret" in v}
+
+    assert set(mounts(objects)) == {"fpga-operator-master-key"}
+    assert mounts(render({"registry": {"secretName": "account"}}))["account"] == "/var/run/accel/registry"
+
+
 def test_master_key(objects: list[Object]) -> None:
     secret = one(objects, "Secret", "fpga-operator-master-key")
     assert len(base64.b64decode(secret["data"]["key"])) >= 32

@@ -30,10 +30,8 @@ class Registry(_Section):
     secret_name: str = (
         ""  # a dockerconfigjson Secret that each namespace with models holds; empty: no credentials
     )
-
-    account_file: Path = Path(
-        "/var/run/accel/registry/.dockerconfigjson"
-    )  # the operator's own; may be missing
+    # The operator's own account, for the sweep; the file may be missing.
+    account_file: Path = Path("/var/run/accel/registry/.dockerconfigjson")
 
 
 class Jobs(_Section):

@@ -149,6 +149,8 @@ def _why(repository: Repository, manifest: Stored, live: References) -> str:
     if owner is None:
         if parts[0] == "models":
             return f"no FpgaModel {parts[1]}/{parts[2]}"
+        if parts[0] == "images" and len(parts) == 3:
+            return f"no AccelImage {parts[1]}/{parts[2]}"
         if parts[0] == "sources":
             return "no FpgaModel has it as its source"
         return "no AccelImage writes here"
