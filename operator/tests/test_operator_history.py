@@ -72,7 +72,7 @@ def test_a_story_tells_a_number_of_the_future_from_one_that_was_dropped() -> Non
         "does not exist; versions of FpgaModel net: 2, 3"
     )
     told = dropped_story("FpgaModel", "net", 1, [V(3), V(2)], 1)
-    assert "keeps 1 versions that nothing uses" in told
+    assert "keeps 1 version that nothing uses" in told
     assert "kubectl annotate fpgamodel net accel.dev/requestedAt=" in told
 
 

@@ -49,7 +49,10 @@ GOOD: dict[str, tuple[str, Object]] = {
     "shortest image": ("AccelImage", {"modelRef": {"name": "x"}}),
     "longest image": (
         "AccelImage",
-        {"modelRef": {"name": "x", "version": 2}, "description": "d", "tags": {"a": "b"}, "repository": "teams/a-b/c"},
+        {
+            "modelRef": {"name": "x", "version": 2}, "description": "d", "tags": {"a": "b"}, "historyLimit": 0,
+            "repository": "teams/a-b/c.d__e",
+        },
     ),
     "shortest service": ("AccelService", {"imageRef": {"name": "x"}}),
     "image by digest": ("AccelService", {"image": f"oci:///teams/x@{DIGEST}"}),
@@ -126,12 +129,37 @@ BAD: dict[str, tuple[str, str, Object, str]] = {
     ),
     "version of zero": ("AccelImage", "x", {"modelRef": {"name": "x", "version": 0}}, "greater than or equal to 1"),
     "repository in capitals": (
-        "AccelImage", "x", {"modelRef": {"name": "x"}, "repository": "Teams/X"}, "spec.repository",
+        "AccelImage", "x", {"modelRef": {"name": "x"}, "repository": "Teams/X"}, "in lower case: letters and digits",
+    ),
+    "repository with a tag": (
+        "AccelImage", "x", {"modelRef": {"name": "x"}, "repository": "teams/x:1"}, "without host and tag",
+    ),
+    "a model's name in capitals": (
+        "AccelImage", "x", {"modelRef": {"name": "Net"}}, "a name has lower-case letters, digits",
+    ),
+    "an image's name in capitals": (
+        "AccelService", "x", {"imageRef": {"name": "Net"}}, "a name has lower-case letters, digits",
+    ),
+    "a history of less than nothing": (
+        "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "historyLimit": -1}, "greater than or equal to 0",
+    ),
+    "a history without end": (
+        "AccelImage", "x", {"modelRef": {"name": "x"}, "historyLimit": 101}, "less than or equal to 100",
     ),
     "neither image nor imageRef": ("AccelService", "x", {}, "set exactly one of spec.imageRef"),
     "both": ("AccelService", "x", {**REF, "image": f"oci:///x@{DIGEST}"}, "set exactly one of spec.imageRef"),
-    "image by tag": ("AccelService", "x", {"image": "oci:///x:1"}, "spec.image"),
-    "negative replicas": ("AccelService", "x", {**REF, "replicas": -1}, "greater than or equal to 0"),
+    "image by tag": ("AccelService", "x", {"image": "oci:///x:1"}, "by its digest, for a tag can move"),
+    "image in capitals": ("AccelService", "x", {"image": f"oci:///Teams/x@{DIGEST}"}, "named in lower case"),
+    "image with neither host nor scheme": (
+        "AccelService", "x", {"image": f"/teams/x@{DIGEST}"}, "spec.image names an image by its digest",
+    ),
+    "negative replicas": (
+        "AccelService", "x", {**REF, "replicas": -1}, "spec.replicas in body should be greater than or equal to 0",
+    ),
+    "replicas in words": ("AccelService", "x", {**REF, "replicas": "two"}, "spec.replicas"),
+    "port of nothing": (
+        "AccelService", "x", {**REF, "expose": {"port": 0}}, "spec.expose.port in body should be greater than",
+    ),
     "node port without NodePort": (
         "AccelService", "x", {**REF, "expose": {"nodePort": 30000}}, "needs spec.expose.type: NodePort",
     ),

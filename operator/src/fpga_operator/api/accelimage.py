@@ -4,15 +4,30 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from fpga_operator.api.base import ApiModel, Digest, Name, Reference, StatusBase, Tags, Text, Time, listed_by
+from fpga_operator.api.base import (
+    ApiModel,
+    Digest,
+    Name,
+    Reference,
+    StatusBase,
+    Tags,
+    Text,
+    Time,
+    checked,
+    listed_by,
+    rule,
+)
 from fpga_operator.api.fpgamodel import HistoryLimit, JobRecord
 
 Repository = Annotated[
     str,
-    StringConstraints(
-        min_length=1,
-        max_length=200,
-        pattern=r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$",
+    StringConstraints(min_length=1, max_length=200),
+    checked(
+        rule(
+            r"self.matches('^[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*$')",
+            "spec.repository names a repository of the configured registry in lower case: letters and digits, joined by "
+            "one of . _ - and /, without host and tag, such as teams/vision/net",
+        )
     ),
 ]
 

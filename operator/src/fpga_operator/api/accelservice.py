@@ -13,6 +13,7 @@ from fpga_operator.api.base import (
     Short,
     StatusBase,
     Text,
+    checked,
     listed_by,
     rule,
 )
@@ -206,8 +207,17 @@ class AccelServiceSpec(ApiModel):
     image: (
         Annotated[
             str,
-            StringConstraints(
-                max_length=512, pattern=r"^(oci:\/\/)?\/?[a-zA-Z0-9][a-zA-Z0-9._:\/-]*@sha256:[a-f0-9]{64}$"
+            StringConstraints(max_length=512),
+            checked(
+                rule(
+                    "self.matches('^(oci:///?)?[a-zA-Z0-9][a-zA-Z0-9._:/-]*@sha256:[a-f0-9]{64}$')",
+                    "spec.image names an image by its digest, for a tag can move: oci:///REPOSITORY@sha256:DIGEST or "
+                    "HOST/REPOSITORY@sha256:DIGEST, as kubectl get aimg NAME -o jsonpath={.status.image} prints it",
+                ),
+                rule(
+                    "!self.matches('^(oci://)?[^/@]*/[^@]*[A-Z]') && !self.matches('^[^/@]*[A-Z][^/@]*@')",
+                    "spec.image: a repository is named in lower case: write it without capital letters",
+                ),
             ),
         ]
         | None

@@ -27,10 +27,6 @@ class ApiModel(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-Name = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"),
-]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 Short = Annotated[str, StringConstraints(max_length=256)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[a-f0-9]{64}$", max_length=64)]
@@ -75,6 +71,24 @@ def listed_by(*keys: str) -> dict[str, Any]:
 def rule(expression: str, message: str, **extra: Any) -> dict[str, Any]:
     """Return one CEL rule; the message says what to do."""
     return {"rule": expression, "message": message, **extra}
+
+
+def checked(*rules: dict[str, Any]) -> Any:
+    """Return a field's schema extras with CEL rules, where a pattern's refusal would not tell the cure."""
+    return Field(json_schema_extra={"x-kubernetes-validations": list(rules)})
+
+
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=63),
+    checked(
+        rule(
+            "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+            "a name has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit: write it as "
+            "kubectl get shows it",
+        )
+    ),
+]
 
 
 class Condition(ApiModel):

@@ -6,6 +6,8 @@ What no status names any more, the registry's sweep removes later; so the rule h
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from fpga_operator.plan.words import counted
+
 HISTORY = 10
 MAX_VERSIONS = 256  # what the status holds
 
@@ -61,7 +63,7 @@ def dropped_story(kind: str, name: str, version: int, versions: Sequence[Numbere
         return f"does not exist; versions of {kind} {name}: {there}"
     room = HISTORY if limit is None else limit
     return (
-        f"is not kept any more: {kind} {name} keeps {room} versions that nothing uses (its spec.historyLimit) and has "
-        f"{there}. Take one of them; or have the registry asked whether it still has it: kubectl annotate "
-        f'{kind.lower()} {name} accel.dev/requestedAt="$(date -Is)" --overwrite'
+        f"is not kept any more: {kind} {name} keeps {counted(room, 'version')} that nothing uses (its "
+        f"spec.historyLimit) and has {there}. Take one of them; or have the registry asked whether it still has it: "
+        f'kubectl annotate {kind.lower()} {name} accel.dev/requestedAt="$(date -Is)" --overwrite'
     )

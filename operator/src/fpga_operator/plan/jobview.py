@@ -130,6 +130,9 @@ def _pod_progress(pod: Manifest, now: datetime) -> tuple[str, str]:
     first = next((container["name"] for container in _containers(pod)), "")
     for container in _containers(pod):
         state = container.get("state") or {}
+        if (state.get("terminated") or {}).get("exitCode", 0) != 0:
+            # The next container is not begun: the Job is about to say why.
+            return STEPS.get(container["name"], ("JobStarting", ""))[0], f"{container['name']} has failed"
         if "terminated" not in state and container["name"] in STEPS:
             reason, what = STEPS[container["name"]]
             begun = "running" in state or container["name"] != first

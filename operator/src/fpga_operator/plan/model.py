@@ -22,6 +22,7 @@ from fpga_operator.plan.madefrom import former_name, inputs
 from fpga_operator.plan.results import JobResult
 from fpga_operator.plan.types import MODEL_LABEL, Fault, Manifest, Owner, Plan, labels_for
 from fpga_operator.plan.upstream import interruption
+from fpga_operator.plan.words import counted
 
 FETCH_SECONDS = 900
 SUB = ("Registered", "Converted", "Verified")
@@ -195,11 +196,12 @@ def _done(conditions: Conditions, desired: ModelDesired, status: FpgaModelStatus
     device, parity = status.device, status.parity
     told = "converted to ONNX; no part runs on the FPGA"
     if device is not None:
-        told = f"{device.offloaded_ops} operators run on the FPGA, {device.host_ops} on the host"
+        ran = counted(device.offloaded_ops or 0, "operator runs", "operators run")
+        told = f"{ran} on the FPGA, {device.host_ops} on the host"
     conditions.set("Converted", True, "Converted", told)
     compared = "no sample was compared"
     if parity is not None:
-        compared = f"{parity.samples} samples, largest difference {parity.max_abs}"
+        compared = f"{counted(parity.samples or 0, 'sample')}, largest difference {parity.max_abs}"
         if parity.top1_agreement is not None:
             compared += f", top-1 agreement {parity.top1_agreement}"
         if parity.saturated:

@@ -18,7 +18,7 @@ from fpga_operator.plan.types import REVISION_LABEL, Event, Plan, Ref
 def plan_service(desired: ServiceDesired, observed: ServiceObserved, config: Config, now: datetime) -> Plan:
     """Return what shall be for one AccelService."""
     owner, spec, previous = desired.owner, desired.spec, observed.status
-    choice = serving.choose(owner, spec, previous, observed.image)
+    choice = serving.choose(owner, spec, previous, observed.image, config)
     pod = None
     if choice.reference is not None:
         target = children.Target(serving.node_reference(choice.reference, config), choice.model_version)

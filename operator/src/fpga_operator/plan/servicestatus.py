@@ -6,6 +6,7 @@ from fpga_operator.plan.conditions import Conditions
 from fpga_operator.plan.standing import Standing
 from fpga_operator.plan.types import SERVICE_LABEL
 from fpga_operator.plan.upstream import Verdict
+from fpga_operator.plan.words import counted
 
 
 def set_details(standing: Standing, conditions: Conditions, verdict: Verdict) -> None:
@@ -50,7 +51,10 @@ def _devices_available(standing: Standing, conditions: Conditions) -> None:
         conditions.set("DevicesAvailable", False, *standing.unplaced_story())
     elif len([pod for pod in standing.fleet.new if pod.scheduled]) >= standing.fleet.wanted:
         conditions.set(
-            "DevicesAvailable", True, "DevicesHeld", f"{standing.fleet.wanted} replicas have an FPGA each"
+            "DevicesAvailable",
+            True,
+            "DevicesHeld",
+            counted(standing.fleet.wanted, "replica has an FPGA", "replicas have an FPGA each"),
         )
     else:
         conditions.set("DevicesAvailable", None, "NotPlaced", "not every replica has been placed yet")

@@ -1,11 +1,13 @@
 """Which image a service runs, and what keeps it from being the newest."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from fpga_operator.api.accelimage import AccelImageSpec, AccelImageStatus
 from fpga_operator.api.accelservice import AccelServiceSpec, AccelServiceStatus
 from fpga_operator.config import Config
 from fpga_operator.plan.conditions import Situation
+from fpga_operator.plan.history import dropped_story
 from fpga_operator.plan.types import Owner
 from fpga_operator.plan.upstream import Upstream, Verdict, waiting_for
 
@@ -41,12 +43,36 @@ def node_reference(canonical: str, config: Config) -> str:
     return canonical.removeprefix("oci://")
 
 
+def denial(owner: Owner, reference: str, config: Config) -> Verdict | None:
+    """Refuse what belongs to another namespace: in the configured registry, by whatever name it is written."""
+    own = {"", config.registry.node_name, urlsplit(config.registry.endpoint).netloc}
+    host, _, rest = reference.removeprefix("oci://").partition("/")
+    parts = rest.partition("@")[0].split("/")
+    if host not in own or parts[0] not in ("images", "models") or parts[:2] == ["images", owner.namespace]:
+        return None
+    if parts[0] == "models":
+        message = (
+            f"spec.image {reference}: what is below models/ is a model and not an image; make an AccelImage of it and "
+            "name that with spec.imageRef"
+        )
+    else:
+        message = (
+            f"spec.image {reference} belongs to namespace {parts[1]}: names below images/ belong to the namespace that "
+            f"follows. Use an AccelImage of namespace {owner.namespace} (spec.imageRef), or have the image built with "
+            "spec.repository of its AccelImage set to a name that is not below images/"
+        )
+    return Verdict(Situation.FAILED, "ImageDenied", message)
+
+
 def choose(
-    owner: Owner, spec: AccelServiceSpec, status: AccelServiceStatus, image: ImageSeen | None
+    owner: Owner, spec: AccelServiceSpec, status: AccelServiceStatus, image: ImageSeen | None, config: Config
 ) -> Choice:
     """Decide what to run. What runs goes on running while an upstream object is missing or moves."""
     if spec.image is not None:
-        return Choice(spec.image, None)
+        if (denied := denial(owner, spec.image, config)) is None:
+            return Choice(spec.image, None)
+        runs = status.image if status.image and denial(owner, status.image, config) is None else None
+        return Choice(runs, status.model_version if runs else None, denied)
     assert spec.image_ref is not None
     ref, running = spec.image_ref, Choice(status.image, status.model_version)
     if image is None or image.owner.deleting:
@@ -79,10 +105,8 @@ def _pinned(version: int, image: ImageSeen, running: Choice) -> Choice:
         message = f"waits for version {version}: {image.upstream.story()}"
         verdict = Verdict(Situation.WAITING, "WaitingForImage", message)
     else:
-        there = ", ".join(str(v.version) for v in reversed(image.status.versions)) or "none yet"
-        verdict = Verdict(
-            Situation.FAILED,
-            "VersionNotFound",
-            f"spec.imageRef.version {version} does not exist; versions of AccelImage {image.owner.name}: {there}",
+        story = dropped_story(
+            "AccelImage", image.owner.name, version, image.status.versions, image.spec.history_limit
         )
+        verdict = Verdict(Situation.FAILED, "VersionNotFound", f"spec.imageRef.version {version} {story}")
     return Choice(running.reference, running.model_version, verdict)

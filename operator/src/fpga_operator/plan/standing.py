@@ -12,6 +12,7 @@ from fpga_operator.plan.pods import PodView
 from fpga_operator.plan.rollout import STUCK_SECONDS
 from fpga_operator.plan.serving import Choice
 from fpga_operator.plan.upstream import Verdict
+from fpga_operator.plan.words import counted
 
 DEFAULT_DEADLINE_SECONDS = 600
 VOLUME_SECONDS = 10.0  # mounting takes a moment; beyond it, something is missing
@@ -136,7 +137,9 @@ class Standing:
             return Verdict(Situation.SUSPENDED, "Suspended", "no replica is wanted; no FPGA is held")
         if self.fleet.complete:
             return Verdict(
-                Situation.SERVING, "Serving", f"{self.fleet.wanted} of {self.fleet.wanted} replicas serve"
+                Situation.SERVING,
+                "Serving",
+                f"{self.fleet.wanted} of {self.fleet.wanted} replicas serve",
             )
         return self._incomplete()
 
@@ -197,7 +200,7 @@ class Standing:
         there = {node.name for node in self.observed.nodes if node.ready}
         stuck = sorted({pod.node for pod in self.fleet.pods if pod.scheduled and pod.node not in there})
         why = f" (no answer from {', '.join(stuck)})" if stuck else ""
-        return f"{len(self.fleet.pods)} pods are still stopping{why}"
+        return f"{counted(len(self.fleet.pods), 'pod is', 'pods are')} still stopping{why}"
 
     def lacks_device(self) -> bool:
         """Tell whether the scheduler names the FPGA as what is missing."""
@@ -210,7 +213,8 @@ class Standing:
             story = self.devices_story()
             noun = "replica waits" if count == 1 else "replicas wait"
             return "WaitingForDevice", f"{count} {noun} for an FPGA: {story}"
-        return "Unschedulable", f"{count} replicas cannot be placed: {self.fleet.unplaced[0].unplaced_why}"
+        why = self.fleet.unplaced[0].unplaced_why
+        return "Unschedulable", f"{counted(count, 'replica')} cannot be placed: {why}"
 
     def missing_volume(self) -> str:
         """Say what a pod that has a node but no volumes lacks; Secrets cannot be read, so name the candidates."""
@@ -228,4 +232,8 @@ class Standing:
     def available(self) -> tuple[bool, str]:
         """Tell whether any replica serves, of whatever revision."""
         count = len(self.fleet.ready)
-        return (True, f"{count} replicas serve") if count else (False, "no replica serves")
+        return (
+            (True, counted(count, "replica serves", "replicas serve"))
+            if count
+            else (False, "no replica serves")
+        )
