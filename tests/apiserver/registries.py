@@ -1,51 +1,31 @@
 """A real registry, and the toolchain's own pushes into it."""
 
 import json
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import httpx
+from accel.oci.local import LocalRegistry
 from accel_toolchain import jobs
 from accel_toolchain.push import push
 from accel_toolchain.workspace import Workspace, write_note
 
-SETTINGS = """
-version: 0.1
-storage: {{filesystem: {{rootdirectory: {root}}}, delete: {{enabled: {delete}}}}}
-http: {{addr: "127.0.0.1:{port}"}}
-log: {{level: error, accesslog: {{disabled: true}}}}
-"""
 
-
-class Service:
-    """Debian's docker-registry on a free port of 127.0.0.1; can be stopped and started with other settings."""
+class Service(LocalRegistry):
+    """A registry that lets manifests be deleted, and whose disk can be looked at."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.endpoint = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, delete: bool = True, data: str = "data") -> None:
-        text = SETTINGS.format(root=self.folder / data, port=self.port, delete=str(delete).lower())
-        (self.folder / "config.yml").write_text(text)
-        self.process = subprocess.Popen(
-            ["docker-registry", "serve", str(self.folder / "config.yml")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        with httpx.Client(transport=httpx.HTTPTransport(retries=8)) as http:
-            assert http.get(f"{self.endpoint}/v2/").status_code == 200
+        super().start(delete=delete, data=data)
 
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait()
-            self.process = None
+    def collect_garbage(self) -> int:
+        """Run the registry's own collection as docs/registry.md says; return how many blobs are left."""
+        command = ["docker-registry", "garbage-collect", str(self.folder / "config.yml")]
+        subprocess.run(command, check=True, capture_output=True)
+        return len(list((self.folder / "data/docker/registry/v2/blobs").glob("**/data")))
 
     def stored(self) -> set[str]:
         """Every manifest on the registry's disk, also those that no tag leads to: repository@digest."""

@@ -260,6 +260,37 @@ async def test_a_registry_that_deletes_nothing_is_told_of(
     assert service.stored() == before
 
 
+async def test_the_registrys_own_collection_frees_what_the_sweep_left(
+    world: World,
+    service: Service,
+    sweeper: Make,
+    pusher: Pusher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While it is read-only, pushes and the sweep are refused and nothing else happens to them."""
+    await model(world, "kept", kept := pusher.push("kept", "1"))
+    pusher.push("gone", "2")
+    await sweeper().sweep(dry_run=False, grace_seconds=0)
+    pusher.push("late", "3")
+    service.stop()
+    with monkeypatch.context() as patch:
+        patch.setenv("REGISTRY_STORAGE_MAINTENANCE_READONLY", '{"enabled":true}')
+        service.start()
+    report = await sweeper().sweep(dry_run=False, grace_seconds=0)
+    assert report.result == "refused"
+    before = len(list(service.folder.glob("data/**/blobs/**/data")))
+    after = service.collect_garbage()
+    assert after < before
+    service.stop()
+    service.start()
+    with Store(service.endpoint) as store:
+        repository = f"models/{world.namespace}/kept"
+        manifest = store.get_manifest(repository, kept["model"]["digest"]).manifest()
+        assert all(store.has_blob(repository, layer.digest) for layer in manifest.layers)
+    assert pusher.push("kept", "1") == kept
+    assert pusher.push("gone", "2")["model"]["version"] == 1
+
+
 async def test_a_chosen_repository_is_remembered_when_its_image_is_gone(
     world: World, service: Service, sweeper: Make
 ) -> None:
