@@ -1,11 +1,15 @@
 """A real registry for the room's tests, and jobs to run against it."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves helper modules to us
+
 from accel.oci.local import LocalRegistry
 from accel_toolchain.workspace import Workspace
 

@@ -36,20 +36,29 @@ class Secret:
         """Return the command that makes it for a registry."""
         return _docker_secret(self.name, self.namespace, host)
 
+    @property
+    def only_authority(self) -> bool:
+        """Whether it names an authority to trust and no account."""
+        return self.entries.keys() == {"ca.crt"}
+
     def for_registry(self, host: str) -> Credentials | None:
         """Return the account for a registry's host[:port]; None if the Secret names only other registries.
 
         Raises:
             Terminal: the entries do not read.
         """
+        if self.only_authority:
+            return None
         if DOCKER_CONFIG in self.entries:
             return self._of_docker_config(host)
         if {"username", "password"} <= self.entries.keys():
             return Credentials(self.entries["username"], self.entries["password"])
         raise self.invalid(f"has neither {DOCKER_CONFIG} nor username and password: {self.creation()}")
 
-    def authorization(self) -> str:
+    def authorization(self) -> str | None:
         """Return the Authorization header for https; raises Terminal when there is nothing to make it of."""
+        if self.only_authority:
+            return None
         if "token" in self.entries:
             return f"Bearer {self.entries['token']}"
         if {"username", "password"} <= self.entries.keys():

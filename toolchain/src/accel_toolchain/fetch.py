@@ -136,7 +136,7 @@ def _fetch_oci(
         host = reference.registry or urlsplit(job.registry).netloc
         if secret is None:
             credentials = registry_credentials(job, host)
-        elif (credentials := secret.for_registry(host)) is None:
+        elif (credentials := secret.for_registry(host)) is None and not secret.only_authority:
             raise secret.invalid(f"has no account for {host}: {secret.creation(host)}")
         with Registry.of(reference, job.registry, insecure=True, credentials=credentials) as registry:
             document = registry.get_manifest(reference.repository, reference.target)

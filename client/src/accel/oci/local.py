@@ -11,7 +11,10 @@ __all__ = ["LocalRegistry"]
 
 SETTINGS = """
 version: 0.1
-storage: {{filesystem: {{rootdirectory: {root}}}, delete: {{enabled: {delete}}}}}
+storage:
+  filesystem: {{rootdirectory: {root}}}
+  delete: {{enabled: {delete}}}
+  maintenance: {{readonly: {{enabled: {readonly}}}}}
 http: {{addr: "127.0.0.1:{port}"}}
 log: {{level: error, accesslog: {{disabled: true}}}}
 """
@@ -32,17 +35,33 @@ class LocalRegistry:
         """Return its address, http://127.0.0.1:port."""
         return f"http://127.0.0.1:{self._port}"
 
-    def start(self, *, delete: bool = False, data: str = "data") -> None:
-        """Start it and wait until it answers; `delete` allows manifests to be deleted."""
+    def start(
+        self, *, delete: bool = False, data: str = "data", readonly: bool = False, htpasswd: str = ""
+    ) -> None:
+        """Start it and wait until it answers.
+
+        `delete` allows manifests to be deleted, `readonly` refuses all writes, `htpasswd` (lines of user:bcrypt) are
+        the only ones who may enter.
+        """
         settings = self._folder / "config.yml"
-        allowed = "true" if delete else "false"
-        settings.write_text(SETTINGS.format(root=self._folder / data, port=self._port, delete=allowed))
+        text = SETTINGS.format(
+            root=self._folder / data,
+            port=self._port,
+            delete=str(delete).lower(),
+            readonly=str(readonly).lower(),
+        )
+        if htpasswd:
+            (self._folder / "htpasswd").write_text(htpasswd)
+            text += f"auth: {{htpasswd: {{realm: local, path: {self._folder / 'htpasswd'}}}}}\n"
+        settings.write_text(text)
         self._process = subprocess.Popen(
             ["docker-registry", "serve", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         # Backs off up to 64 s while it is starting.
         with httpx.Client(transport=httpx.HTTPTransport(retries=8), trust_env=False) as http:
-            http.get(f"{self.endpoint}/v2/").raise_for_status()
+            answer = http.get(f"{self.endpoint}/v2/")
+            if not (htpasswd and answer.status_code == httpx.codes.UNAUTHORIZED):
+                answer.raise_for_status()
 
     def stop(self) -> None:
         """End it; its data stay."""
