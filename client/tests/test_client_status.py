@@ -370,6 +370,8 @@ def test_the_command_shows_the_log_of_what_runs(cluster: Cluster) -> None:
     done = run("status", "net")
     assert done.returncode == 1
     assert "exported 3 of 5 steps" in done.stdout
+    cluster.log("net-j-x", "accel: reading \x1b]0;title\x07")
+    assert "reading ?]0;title?" in run("status", "net").stdout, "a log does not steer the terminal"
     cluster.deny("logs", "events")
     assert "you may not list events, get pods/log." in run("status", "net").stdout
 
@@ -416,6 +418,7 @@ def test_the_table_of_nothing(cluster: Cluster) -> None:
         0,
         "No FpgaModel, AccelImage or AccelService in this namespace (-A looks in all).\n",
     )
+    assert len(cluster.calls()) == 1, "a table needs the objects only"
     found = json.loads(run("status", "-o", "json").stdout)
     assert found == {"schema": "accel.dev/status-table/v1", "chains": [], "missingRights": []}
 

@@ -57,6 +57,7 @@ def status(kubectl: Kubectl, wish: Wish) -> int:
     def look(snapshot: Snapshot) -> View:
         return _table(snapshot, wish) if wish.name is None else _page(snapshot, kubectl, wish)
 
+    whole = wish.name is not None  # the table needs the objects only
     live = wish.watch or wish.until_ready
     screen = Screen(as_json=wish.as_json, live=live)
     try:
@@ -66,10 +67,11 @@ def status(kubectl: Kubectl, wish: Wish) -> int:
                 look,
                 screen,
                 everywhere=wish.everywhere,
+                whole=whole,
                 until_ready=wish.until_ready,
                 timeout=None if wish.timeout is None else seconds_of(wish.timeout),
             )
-        view = look(read(kubectl, everywhere=wish.everywhere))
+        view = look(read(kubectl, everywhere=wish.everywhere, whole=whole))
     except KeyboardInterrupt:
         return INTERRUPTED
     except AccelError as error:

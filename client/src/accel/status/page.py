@@ -132,7 +132,7 @@ def _progress(progress: Progress, now: datetime) -> str:
         text += f" runs for {age(progress.since, now)}"
     if progress.attempt > 1:
         text += f", attempt {progress.attempt}"
-    return text + (f": {progress.line}" if progress.line else "")
+    return text + (f": {clip(progress.line, 200)}" if progress.line else "")
 
 
 def _pod(pod: Pod, several: bool) -> Iterator[str]:

@@ -17,6 +17,7 @@ import typer
 from accel.errors import KubectlError, MissingRight
 from accel.kubectl import Kubectl
 from accel.status.snapshot import Snapshot, read
+from accel.status.words import printable
 
 __all__ = ["Screen", "View", "seconds_of", "watch"]
 
@@ -56,17 +57,17 @@ class Screen:
 
     def show(self, view: View) -> None:
         """Show a view, unless it is the one that stands there."""
-        same = view.document == self._last
+        same, lines = view.document == self._last, [printable(line) for line in view.lines]
         self._last = view.document
         if self._terminal:
-            typer.echo("\x1b[H\x1b[2J" + "\n".join(view.lines))
+            typer.echo("\x1b[H\x1b[2J" + "\n".join(lines))
         elif same:
             return
         elif self._json:
             typer.echo(json.dumps(view.document, indent=None if self._live else 2))
         else:
             moment = [f"--- {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"] if self._live else []
-            typer.echo("\n".join([*moment, *view.lines]))
+            typer.echo("\n".join([*moment, *lines]))
         sys.stdout.flush()
 
 
@@ -76,12 +77,13 @@ def watch(
     screen: Screen,
     *,
     everywhere: bool = False,
+    whole: bool = True,
     until_ready: bool = False,
     timeout: float | None = None,
 ) -> int:
     """Show every change; return the exit code. Without `until_ready` only Ctrl-C, or `timeout` seconds, end it.
 
-    An API server that does not answer is told once and asked again; what is wrong at the first look is raised.
+    `whole` is as for `read`. An API server that does not answer is told once and asked again; what is wrong at the first look is raised.
     """
     ends = None if timeout is None else time.monotonic() + timeout
     shown: Snapshot | None = None
@@ -89,10 +91,10 @@ def watch(
     while True:
         try:
             started = time.monotonic()
-            due = shown is None or view is None or view.busy or started - whole_at >= WHOLE_SECONDS
+            due = view is None or view.busy or started - whole_at >= WHOLE_SECONDS
             light = None if due else read(kubectl, everywhere=everywhere, whole=False)
             if shown is None or light is None or light.versions() != shown.versions():
-                shown, whole_at = read(kubectl, everywhere=everywhere), started
+                shown, whole_at = read(kubectl, everywhere=everywhere, whole=whole), started
                 view = look(shown)
             told = ""
         except MissingRight:
@@ -108,11 +110,11 @@ def watch(
         if until_ready and view.ready:
             return 0
         if until_ready and view.stalled:
-            typer.echo(f"error: it will not become Ready by itself: {view.reason}", err=True)
+            typer.echo(f"error: it will not become Ready by itself: {printable(view.reason)}", err=True)
             return 1
         left = INTERVAL_SECONDS if ends is None else min(INTERVAL_SECONDS, ends - time.monotonic())
         if left <= 0:
             if until_ready:
-                typer.echo(f"error: not Ready within {timeout:.0f} s: {view.reason}", err=True)
+                typer.echo(f"error: not Ready within {timeout:.0f} s: {printable(view.reason)}", err=True)
             return 0 if view.ready else 1
         time.sleep(left)

@@ -3,7 +3,7 @@
 import textwrap
 from datetime import UTC, datetime
 
-__all__ = ["WIDTH", "age", "clip", "short_digest", "size", "wrapped"]
+__all__ = ["WIDTH", "age", "clip", "printable", "short_digest", "size", "wrapped"]
 
 WIDTH = 108
 
@@ -40,6 +40,11 @@ def clip(text: str, width: int) -> str:
     """Return the text in one line of at most `width` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: max(1, width - 1)].rstrip() + "…"
+
+
+def printable(line: str) -> str:
+    """Return the line without what would steer a terminal: logs and messages quote what users' models contain."""
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def wrapped(text: str, indent: int, hanging: int = 0) -> list[str]:
