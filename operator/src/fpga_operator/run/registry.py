@@ -4,6 +4,7 @@ Failures are `Unreachable` (it passes), `Refused` (this registry or account does
 """
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -138,11 +139,11 @@ class Registry:
                 return False
         return True
 
-    async def _manifest(self, repository: str, target: str) -> tuple[str | None, dict[str, Any]]:
+    async def _manifest(self, repository: str, target: str) -> tuple[str, dict[str, Any]]:
         async with self._request("GET", f"/v2/{repository}/manifests/{target}") as response:
             await self._check(response)
-            parsed = _json(await _body(response, MAX_MANIFEST_BYTES), str(response.url))
-            return response.headers.get("Docker-Content-Digest"), parsed
+            body = await _body(response, MAX_MANIFEST_BYTES)
+            return f"sha256:{hashlib.sha256(body).hexdigest()}", _json(body, str(response.url))
 
     async def _pages(self, path: str, name: str) -> list[str]:
         found: dict[str, None] = {}

@@ -172,7 +172,11 @@ class Sweeper:
         report.waiting = list(plan.waiting)
         # Marks first: a process that dies while it deletes must not have lost them.
         unread = {mark: since for mark, since in before.marks.items() if mark[0] not in found}
-        empty = {name for name, one in found.items() if not one.manifests and name not in live.owned}
+        empty = {
+            name
+            for name, one in found.items()
+            if name not in live.owned and not any(manifest.ours for manifest in one.manifests.values())
+        }
         marked = State({**unread, **plan.marks}, frozenset(ledger - empty))
         self._news -= empty
         if remember:
@@ -212,11 +216,11 @@ class Sweeper:
         live, looked = References(), float("-inf")
         for name, group in groupby(deletions, key=lambda each: each.repository):
             planned = {each.digest for each in group}
-            there = await self._listing.repository(registry, name, private=is_ours(name, sources=True))
-            if loop.time() - looked > LOOK_AGAIN_SECONDS:
-                live, looked = await self._references(KINDS), loop.time()
-            again = plan_sweep([there], live, state.marks, now, grace)
             try:
+                there = await self._listing.repository(registry, name, private=is_ours(name, sources=True))
+                if loop.time() - looked > LOOK_AGAIN_SECONDS:
+                    live, looked = await self._references(KINDS), loop.time()
+                again = plan_sweep([there], live, state.marks, now, grace)
                 for candidate in again.deletions:
                     if candidate.digest not in planned:
                         continue
