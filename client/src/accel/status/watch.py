@@ -83,7 +83,8 @@ def watch(
 ) -> int:
     """Show every change; return the exit code. Without `until_ready` only Ctrl-C, or `timeout` seconds, end it.
 
-    `whole` is as for `read`. An API server that does not answer is told once and asked again; what is wrong at the first look is raised.
+    `whole` is as for `read`. An API server that does not answer is told once and asked again; what is wrong at the
+    first look is raised.
     """
     ends = None if timeout is None else time.monotonic() + timeout
     shown: Snapshot | None = None
