@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from fpga_operator.plan.devices import devices_of
 from fpga_operator.plan.strays import home, is_stray
 from fpga_operator.plan.types import IMAGE_LABEL, MODEL_LABEL, SERVICE_LABEL, Manifest
 from fpga_operator.run.store import IMAGE_REF, MODEL_REF, Key, Store, key_of
@@ -39,7 +40,9 @@ def _image(store: Store, body: Manifest) -> Iterable[Key]:
 def _service(_: Store, body: Manifest) -> Iterable[Key]:
     key = key_of(body)
     yield key
-    if image := (body.get("spec", {}).get("imageRef") or {}).get("name"):  # it keeps the versions that services name
+    if image := (body.get("spec", {}).get("imageRef") or {}).get(
+        "name"
+    ):  # it keeps the versions that services name
         yield Key("AccelImage", key.namespace, image)
 
 
@@ -75,6 +78,7 @@ def _node(store: Store, _: Manifest) -> Iterable[Key]:
     yield from (key_of(service) for service in store.all("AccelService"))
 
 
+NODES = ("Node", "FpgaNode")  # a change wakes many: only one that a planner can see does
 MAPPING: dict[str, Callable[[Store, Manifest], Iterable[Key]]] = {
     "FpgaModel": _model,
     "AccelImage": _image,
@@ -97,9 +101,11 @@ def affected(store: Store, body: Manifest) -> set[Key]:
 
 
 def node_matters(before: Manifest | None, after: Manifest) -> bool:
-    """Tell whether a Node's change is more than its heartbeat."""
+    """Tell whether a change of a Node is more than its heartbeat, of an FpgaNode more than what a device is at."""
     if before is None:
         return True
+    if after.get("kind") == "FpgaNode":
+        return devices_of(before) != devices_of(after)
 
     def essence(node: Manifest) -> object:
         status = node.get("status", {})

@@ -17,6 +17,7 @@ K_contra = TypeVar("K_contra", bound=Hashable, contravariant=True)
 
 FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 300.0
+SPARE = 64  # outdated entries that are not worth tidying up
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,10 @@ class WorkQueue(Generic[K]):
         self._observer.delayed(key)
         self._due[key] = due
         heapq.heappush(self._heap, (due, next(self._order), key))
+        if len(self._heap) > 2 * len(self._due) + SPARE:
+            # Keys that are woken often before their time would pile up outdated entries until those come due.
+            self._heap = [(at, next(self._order), waiting) for waiting, at in self._due.items()]
+            heapq.heapify(self._heap)
         self._wake.set()
 
     # -- working --------------------------------------------------------------------------------------------

@@ -1,16 +1,12 @@
 """Who refers to a version of a model or an image: what the history limit must not drop."""
 
-from collections.abc import Iterator
-
 from fpga_operator.plan.asked import Loss
 from fpga_operator.plan.types import Manifest
-from fpga_operator.run.store import Store
+from fpga_operator.run.store import IMAGE_REF, MODEL_REF, Store
 
 
-def _images_of(store: Store, namespace: str, model: str) -> Iterator[Manifest]:
-    for image in store.all("AccelImage", namespace):
-        if image["spec"].get("modelRef", {}).get("name") == model:
-            yield image
+def _images_of(store: Store, namespace: str, model: str) -> list[Manifest]:
+    return store.labelled("AccelImage", namespace, MODEL_REF, model)
 
 
 def model_versions_in_use(store: Store, namespace: str, model: str) -> frozenset[int]:
@@ -30,16 +26,17 @@ def missed_versions(store: Store, namespace: str, model: str) -> tuple[Loss, ...
 
 def images_named(store: Store, namespace: str, image: str) -> frozenset[int]:
     """Return the numbers that services of the namespace name."""
-    found: set[int | None] = set()
-    for service in store.all("AccelService", namespace):
-        reference = service["spec"].get("imageRef") or {}
-        if reference.get("name") == image:
-            found.add(reference.get("version"))
+    services = store.labelled("AccelService", namespace, IMAGE_REF, image)
+    found = {service["spec"]["imageRef"].get("version") for service in services}
     return frozenset(number for number in found if number is not None)
 
 
 def digests_served(store: Store) -> frozenset[str]:
     """Return the digests that services of any namespace run, name, or could fall back to."""
+    return store.derived("digests served", ("AccelService",), lambda: _digests_served(store))
+
+
+def _digests_served(store: Store) -> frozenset[str]:
     found = set()
     for service in store.all("AccelService"):
         status = service.get("status") or {}

@@ -12,7 +12,7 @@ from fpga_operator.plan.jobview import finished
 from fpga_operator.plan.types import Manifest
 from fpga_operator.run.cluster import RESOURCES, Cluster
 from fpga_operator.run.freshness import Freshness
-from fpga_operator.run.mapping import MAPPING, OWN, affected, node_matters
+from fpga_operator.run.mapping import MAPPING, NODES, OWN, affected, node_matters
 from fpga_operator.run.metrics import Metrics
 from fpga_operator.run.objectmetrics import ObjectMetrics
 from fpga_operator.run.queue import WorkQueue
@@ -61,7 +61,7 @@ class Engine:
 
     def learn(self, body: Manifest) -> None:
         """Take in an object; nothing is queued yet."""
-        if body["kind"] == "Node" and node_matters(self._store.body(key_of(body)), body):
+        if body["kind"] in NODES and node_matters(self._store.body(key_of(body)), body):
             self._moved.add(body["metadata"]["uid"])
         self._store.put(body)
 
@@ -69,7 +69,7 @@ class Engine:
         """Queue what depends on an object that was learnt."""
         for listener in self.listeners:
             listener(body)
-        if body["kind"] == "Node":
+        if body["kind"] in NODES:
             if body["metadata"]["uid"] not in self._moved:
                 return
             self._moved.discard(body["metadata"]["uid"])
