@@ -44,7 +44,6 @@ def test_everything_at_once() -> None:
     held = {
         "fpga0": Holder("demo", "digits-1"),
         "fpga1": Holder("demo", "digits-2"),
-        "gone": Holder("x", "y"),
     }
     status = status_of(devices, held)
     assert [entry["id"] for entry in status["devices"]] == ["fpga0", "fpga1", "fpga2", "fpga10"]
@@ -58,6 +57,17 @@ def test_everything_at_once() -> None:
     )
     assert status["holders"] == "fpga0=demo/digits-1,fpga1=demo/digits-2,fpga2=-,fpga10=-"
     assert status["trouble"] == "fpga1=Hang"
+
+
+def test_a_device_that_was_taken_out_is_told_while_a_pod_holds_it() -> None:
+    status = status_of([device(0)], {"fpga1": Holder("demo", "digits-1")})
+    there, removed = status["devices"]
+    assert there["id"] == "fpga0"
+    assert (removed["id"], removed["health"]) == ("fpga1", "Unhealthy")
+    assert removed["reason"].startswith("DeviceRemoved")
+    assert removed["holder"] == {"namespace": "demo", "pod": "digits-1"}
+    assert (status["total"], status["healthy"], status["free"]) == (1, 1, 1)
+    assert status["trouble"] == "fpga1=DeviceRemoved"
 
 
 def test_a_line_for_many_devices_is_cut_at_a_device() -> None:

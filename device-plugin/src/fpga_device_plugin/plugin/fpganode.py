@@ -33,12 +33,16 @@ def status_of(
 ) -> dict[str, Any]:
     """Return the status: devices in the order of their ids, and three sums over them.
 
-    `before` is the present status: health that is still the same keeps its time.
+    `before` is the present status: health that is still the same keeps its time. A device that was taken out of the
+    node while a pod held it is told as long as that pod lasts, and is in no sum.
     """
+    devices = tuple(devices)
+    there = {device.id for device in devices}
     known = {entry["id"]: entry for entry in before.get("devices") or ()}
     entries: list[dict[str, Any]] = []
     healthy = free = 0
-    for device in sorted(devices, key=lambda device: (len(device.id), device.id)):
+    removed = [_removed(device_id) for device_id in held if device_id not in there]
+    for device in sorted([*devices, *removed], key=lambda device: (len(device.id), device.id)):
         entry: dict[str, Any] = {
             "id": device.id,
             "sku": device.sku,
@@ -58,7 +62,7 @@ def status_of(
         entries.append(entry)
     return {
         "devices": entries,
-        "total": len(entries),
+        "total": len(devices),
         "healthy": healthy,
         "free": free,
         "holders": _line(f"{entry['id']}={_holder(entry)}" for entry in entries),
@@ -68,6 +72,11 @@ def status_of(
             if entry["health"] != "Healthy"
         ),
     }
+
+
+def _removed(device_id: str) -> Device:
+    reason = "DeviceRemoved: the node has no such device any more; only the pod that held it is left"
+    return Device(device_id, "", "absent", False, reason, "")
 
 
 def _holder(entry: Mapping[str, Any]) -> str:
