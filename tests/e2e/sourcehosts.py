@@ -117,12 +117,18 @@ def certificate(folder: Path, host: str) -> tuple[bytes, bytes]:
     return (folder / "crt").read_bytes(), (folder / "key").read_bytes()
 
 
+def create(kube: Kube, *objects: Object) -> None:
+    """Create objects; applying would copy them into an annotation, which is too small for archives."""
+    kube("create", "-f", "-", stdin=yaml.safe_dump_all(objects))
+
+
 def web_server(kube: Kube, image: str, files: dict[str, bytes], folder: Path) -> tuple[str, bytes]:
     """Run the https server; return its address and the certificate to trust."""
     host = f"web.{kube.namespace}.svc"
     crt, key = certificate(folder, host)
     tls = encoded({"tls.crt": crt, "tls.key": key})
-    kube.apply(
+    create(
+        kube,
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "binaryData": encoded(files)},
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "web"}, "data": tls},
         pod("web", image, {"/files": {"configMap": {"name": "web"}}, "/tls": {"secret": {"secretName": "web"}}},
@@ -135,7 +141,8 @@ def web_server(kube: Kube, image: str, files: dict[str, bytes], folder: Path) ->
 def private_registry(kube: Kube, image: str) -> str:
     """Run a registry that wants an account; return its host and port."""
     files = {"config.yml": REGISTRY, "htpasswd": f"{USER}:{PASSWORD_BCRYPT}\n"}
-    kube.apply(
+    create(
+        kube,
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "registry"}, "data": files},
         pod("registry", image, {"/config": {"configMap": {"name": "registry"}}, "/data": {"emptyDir": {}}},
             ["docker-registry", "serve", "/config/config.yml"], port=5000),
@@ -155,7 +162,8 @@ def filled_claim(kube: Kube, image: str, name: str, files: dict[str, bytes]) -> 
         "    path.parent.mkdir(parents=True, exist_ok=True)\n"
         "    shutil.copyfile('/files/' + source, path)\n"
     )
-    kube.apply(
+    create(
+        kube,
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "binaryData": encoded(flat)},
         claim(name),
         pod(f"{name}-writer", image, {"/files": {"configMap": {"name": name}}, "/claim": _of(name)},

@@ -23,11 +23,11 @@ def value(name: str, shape: list[Any], kind: int = TensorProto.FLOAT) -> Any:
 
 
 def network(
-    opset: int = 18, picture: list[Any] | None = None, nodes: list[Any] | None = None
+    opset: int = 18, picture: list[Any] | None = None, nodes: list[Any] | None = None, gain: float = 1
 ) -> onnx.ModelProto:
     """A convolution, a normalisation, a ReLU, then `nodes` or a mean over the picture."""
     weights = {
-        "w": RANDOM.normal(0, 0.3, (8, 3, 3, 3)),
+        "w": RANDOM.normal(0, 0.3 * gain, (8, 3, 3, 3)),
         "scale": RANDOM.uniform(0.5, 2, 8),
         "bias": RANDOM.normal(0, 1, 8),
         "mean": RANDOM.normal(0, 1, 8),
@@ -81,6 +81,24 @@ def test_a_network_becomes_a_program_between_host_graphs(convert_job: Make, work
     assert report["device"]["offloadedOps"] >= 2
     assert 0 < report["parity"]["maxRel"] < 0.1, "the device's numbers are coarser, not equal and not wrong"
     assert report["floatParity"]["maxAbs"] == 0
+
+
+def test_a_model_that_overflows_on_the_device_is_not_taken_for_a_good_one(
+    convert_job: Make, work: Workspace, tmp_path: Path
+) -> None:
+    hot = network(gain=1e6)
+    with pytest.raises(Terminal, match="reached float16's largest, 65504") as raised:
+        convert(hot, work, convert_job())
+    assert raised.value.reason == "ToleranceExceeded"
+    assert "more than 0.5, the default" in raised.value.message
+    assert "raise spec.verification.tolerance above" in raised.value.message
+    other = Workspace(tmp_path / "other")
+    other.root.mkdir()
+    assert convert(hot, other, convert_job(tolerance=2))["parity"]["saturated"] > 0.1
+
+
+def test_a_model_within_the_range_saturates_nowhere(convert_job: Make, work: Workspace) -> None:
+    assert convert(network(), work, convert_job())["parity"]["saturated"] == 0
 
 
 def test_equal_input_gives_equal_bytes(convert_job: Make, work: Workspace, tmp_path: Path) -> None:

@@ -1,0 +1,187 @@
+"""Jobs: what is mounted where, whose limits count, and what is said of a pod that does not begin."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fpga_operator.api.fpgamodel import ConversionLimits, FpgaModelSpec
+from fpga_operator.config import Registry
+from fpga_operator.plan.jobs import build_job, convert_job
+from fpga_operator.plan.jobview import JobView, Phase, view
+from fpga_operator.plan.model import ModelDesired, payload
+from fpga_operator.plan.types import IMAGE_LABEL
+from operator_samples import CONFIG, NOW, RUNNING, at, ended, job, job_pod, owner
+
+WITH_SECRET = CONFIG.model_copy(update={"registry": Registry(secret_name="regcred")})
+
+
+def made(source: dict[str, Any], config: Any = CONFIG, **limits: Any) -> dict[str, Any]:
+    """Return the pod of a conversion."""
+    conversion = {"limits": limits} if limits else {}
+    spec = FpgaModelSpec.model_validate({"source": source, "conversion": conversion})
+    desired = ModelDesired(owner("FpgaModel"), spec)
+    asked = ConversionLimits.model_validate(limits) if limits else None
+    found = convert_job(desired.owner, "x-1", {}, payload(desired, config), config, asked)
+    pod: dict[str, Any] = found["spec"]["template"]["spec"]
+    return pod | {"deadline": found["spec"]["activeDeadlineSeconds"]}
+
+
+def mounts(pod: dict[str, Any]) -> dict[str, list[str]]:
+    """Return what each container sees beside its scratch volumes."""
+    return {
+        c["name"]: [m["name"] for m in c["volumeMounts"] if m["name"] not in ("work", "tmp")]
+        for c in [*pod.get("initContainers", []), *pod["containers"]]
+    }
+
+
+MOUNTED: dict[str, tuple[dict[str, Any], Any, dict[str, list[str]]]] = {
+    # name: (source, configuration, volumes by container)
+    "nothing": ({"uri": "oci:///x:1"}, CONFIG, {"fetch": [], "convert": [], "push": []}),
+    "a claim": ({"uri": "pvc://c/x"}, CONFIG, {"fetch": ["source-claim"], "convert": [], "push": []}),
+    "a Secret": (
+        {"uri": "https://h/x.zip", "secretRef": {"name": "s"}}, CONFIG,
+        {"fetch": ["source-secret"], "convert": [], "push": []},
+    ),
+    "the registry's Secret": (
+        {"uri": "oci:///x:1"}, WITH_SECRET,
+        {"fetch": ["registry-secret"], "convert": [], "push": ["registry-secret"]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "config", "expected"), MOUNTED.values(), ids=MOUNTED)
+def test_who_sees_what(source: dict[str, Any], config: Any, expected: dict[str, list[str]]) -> None:
+    pod = made(source, config)
+    assert mounts(pod) == expected
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        for mount in container["volumeMounts"]:
+            assert mount.get("readOnly", False) is (mount["name"] not in ("work", "tmp"))
+    for volume in pod["volumes"]:
+        if "secret" in volume:
+            assert volume["secret"]["optional"], "the container says what is missing; a pod would hang"
+        if "persistentVolumeClaim" in volume:
+            assert volume["persistentVolumeClaim"] == {"claimName": "c", "readOnly": True}
+
+
+def test_a_build_sees_the_registrys_secret() -> None:
+    found = build_job(owner("AccelImage"), "x-1", {}, {}, WITH_SECRET)["spec"]["template"]["spec"]
+    assert mounts(found) == {"build": ["registry-secret"]}
+    assert found["volumes"][-1]["secret"]["secretName"] == "regcred"
+
+
+def test_limits_of_the_user_are_limits_and_requests() -> None:
+    pod = made({"uri": "oci:///x:1"}, memory="12Gi", deadlineSeconds=7200)
+    assert pod["deadline"] == 7200
+    memory = {c["name"]: c["resources"] for c in pod["initContainers"]}["convert"]
+    assert (memory["requests"]["memory"], memory["limits"]["memory"]) == ("12Gi", "12Gi")
+
+
+def test_limits_of_the_configuration_otherwise() -> None:
+    pod = made({"uri": "oci:///x:1"})
+    assert pod["deadline"] == CONFIG.jobs.deadline_seconds
+    convert = {c["name"]: c for c in pod["initContainers"]}["convert"]
+    assert convert["resources"]["limits"]["memory"] == CONFIG.jobs.convert_memory
+
+
+def waiting_pod(
+    age: float, why: str = "", claim: str = "", placed: bool = False, **state: Any
+) -> dict[str, Any]:
+    """Return a pod that has not begun for `age` seconds."""
+    pod = job_pod(
+        "Pending",
+        created=-age,
+        fetch={"waiting": state or {"reason": "PodInitializing"}},
+        convert={},
+        push={},
+    )
+    scheduled = {"type": "PodScheduled", "status": "True" if placed else "False", "message": why}
+    ready = {"type": "PodReadyToStartContainers", "status": "False"}
+    pod["status"]["conditions"] = [c | {"lastTransitionTime": at(-age)} for c in (scheduled, ready)]
+    pod["metadata"]["namespace"] = "demo"
+    pod["spec"]["volumes"] = [{"persistentVolumeClaim": {"claimName": claim}}] if claim else []
+    return pod
+
+
+NOT_FOUND = '0/3 nodes are available: persistentvolumeclaim "models" not found. preemption: not helpful'
+UNBOUND = "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+WAITS: dict[str, tuple[dict[str, Any], str, str, bool]] = {
+    # name: (pod, reason, words, given up)
+    "claim missing": (waiting_pod(5, NOT_FOUND, "models"), "SourceClaimMissing", "models does not exist in", False),
+    "claim missing for long": (waiting_pod(121, NOT_FOUND, "models"), "SourceClaimMissing", "kubectl get pvc", True),
+    "claim unbound": (waiting_pod(5, UNBOUND, "models"), "SourceClaimUnbound", "kubectl describe pvc models", False),
+    "no node": (waiting_pod(300, "0/3 nodes: Insufficient memory"), "JobUnschedulable", "Insufficient memory", False),
+    "no node for long": (waiting_pod(601, "0/3 nodes: Insufficient memory"), "JobUnschedulable", "memory", True),
+    "mounting": (waiting_pod(5, claim="models", placed=True), "JobStarting", "", False),
+    "not mounted": (waiting_pod(11, claim="models", placed=True), "SourceClaimNotMounted", "describe pod", False),
+    "not mounted for long": (waiting_pod(301, claim="models", placed=True), "SourceClaimNotMounted", "models", True),
+    "no image": (
+        waiting_pod(20, placed=True, reason="ImagePullBackOff", message="no"), "ImagePullFailed", "fetch cannot", False,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("pod", "reason", "words", "given_up"), WAITS.values(), ids=WAITS)
+def test_a_pod_that_does_not_begin(pod: dict[str, Any], reason: str, words: str, given_up: bool) -> None:
+    seen = view(job("x"), [pod], CONFIG, NOW)
+    assert seen.given_up is given_up
+    if given_up:
+        assert seen.failure is not None
+        assert (seen.phase, seen.failure.reason, seen.failure.retry) == (Phase.FAILED, reason, True)
+        assert words in seen.failure.message
+    else:
+        assert (seen.phase, seen.progress[0]) == (Phase.ACTIVE, reason)
+        assert words in seen.progress[1]
+        assert reason == "ImagePullFailed" or seen.look_again is not None
+
+
+def test_patience_ends_before_the_jobs_own_deadline() -> None:
+    short = job("x") | {"spec": {"activeDeadlineSeconds": 20}}
+    assert view(short, [waiting_pod(11, NOT_FOUND, "models")], CONFIG, NOW).given_up
+    assert not view(short, [waiting_pod(9, NOT_FOUND, "models")], CONFIG, NOW).given_up
+
+
+def test_a_pod_that_has_begun_waits_for_nothing() -> None:
+    pod = waiting_pod(900, placed=True, claim="models")
+    pod["status"]["initContainerStatuses"][0]["state"] = RUNNING
+    seen = view(job("x"), [pod], CONFIG, NOW + timedelta(hours=1))
+    assert (seen.phase, seen.progress[0]) == (Phase.ACTIVE, "Fetching")
+
+
+def failed(reason: str, pod: dict[str, Any] | None = None, **meta: Any) -> JobView:
+    limits = {"resources": {"limits": {"memory": "3Gi"}}}
+    containers = [{"name": name, **limits} for name in ("fetch", "convert")]
+    spec = {"activeDeadlineSeconds": 77, "template": {"spec": {"initContainers": containers}}}
+    return view(job("x", "Failed", reason, **meta) | {"spec": spec}, [pod] if pod else [], CONFIG, NOW)
+
+
+OOM = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+
+
+@pytest.mark.parametrize(
+    ("container", "cure"), [("convert", "spec.conversion.limits.memory"), ("fetch", "smaller model")]
+)
+def test_a_kill_for_memory_names_the_limit_of_this_job(container: str, cure: str) -> None:
+    seen = failed("PodFailurePolicy", job_pod("Failed", **{container: OOM, "last": ended()}))
+    assert seen.failure is not None
+    assert seen.failure.reason == "OOMKilled"
+    assert "3Gi" in seen.failure.message
+    assert cure in seen.failure.message
+
+
+def test_a_deadline_names_the_field_that_raises_it() -> None:
+    convert, build = failed("DeadlineExceeded"), failed("DeadlineExceeded", labels={IMAGE_LABEL: "x"})
+    assert convert.failure is not None
+    assert build.failure is not None
+    assert "77 s: raise spec.conversion.limits.deadlineSeconds" in convert.failure.message
+    assert "operator.jobs.deadlineSeconds" in build.failure.message
+
+
+def test_a_raised_deadline_gives_the_source_more_time() -> None:
+    spec = FpgaModelSpec.model_validate(
+        {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"deadlineSeconds": 7200}}}
+    )
+    desired = ModelDesired(owner("FpgaModel"), spec)
+    assert payload(desired, CONFIG)["limits"]["fetchSeconds"] == 3600
+    plain = replace(desired, spec=FpgaModelSpec.model_validate({"source": {"uri": "oci:///x:1"}}))
+    assert payload(plain, CONFIG)["limits"]["fetchSeconds"] == 900
