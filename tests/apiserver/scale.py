@@ -227,7 +227,14 @@ async def answers(operator: Operator) -> bool:
     return True
 
 
-def measure(folder: Path, programs: Path, count: int, profile: Path | None = None) -> Figures:
+def measure(
+    folder: Path,
+    programs: Path,
+    count: int,
+    *,
+    resync_seconds: float = RESYNC_SECONDS,
+    profile: Path | None = None,
+) -> Figures:
     """Run it all on an API server of its own, whose audit log tells what the operator asked.
 
     profile: where the operator's own profile goes, for `python -m pstats`.
@@ -243,7 +250,7 @@ def measure(folder: Path, programs: Path, count: int, profile: Path | None = Non
                 {
                     "images": images,
                     "maxConcurrentJobs": MAX_JOBS,
-                    "resyncSeconds": RESYNC_SECONDS,
+                    "resyncSeconds": resync_seconds,
                     "masterKeyFile": str(folder / "key"),
                 }
             )
