@@ -268,6 +268,15 @@ def test_events_are_the_newest_and_each_once() -> None:
     assert len(told(seen(DONE_MODEL, events=raw), events=1).events) == 1
 
 
+def test_what_a_pod_had_while_it_started_is_past_when_it_serves() -> None:
+    probe = event(
+        "Unhealthy", "Readiness probe failed", "2026-01-01T00:00:10Z", about="Pod-net-1", type="Warning"
+    )
+    probe["involvedObject"]["uid"] = "pod-net-1"
+    assert not told(seen(DONE_SERVICE, pods=(SERVES,), events=(probe,))).events
+    assert told(seen(DONE_SERVICE, pods=(pod("net-1"),), events=(probe,))).events
+
+
 def test_down_from_a_model_to_everything_that_stands_on_it() -> None:
     snapshot = seen(
         DONE_MODEL, DONE_IMAGE, image(name="old", pin=1), DONE_SERVICE, service(name="b", of="old")
@@ -305,6 +314,14 @@ def test_the_table_has_one_chain_per_row() -> None:
         "- new new - Waiting - - 60s FpgaModel new: Fetching",
     ]
     assert all(len(line) <= 110 for line in table.table(found, NOW, everywhere=True))
+
+
+def test_a_row_names_the_object_that_failed() -> None:
+    failed = model(waits("BadSource", "fix it"), condition("Stalled", "True", "BadSource", "fix it"))
+    (row,) = table.rows(
+        seen(failed, image(waits("WaitingForModel", "waits for FpgaModel net: BadSource: fix it")))
+    )
+    assert (row.state, row.waits_for) == ("Waiting", "FpgaModel net failed: BadSource")
 
 
 def test_documents_hold_no_age_and_nothing_empty() -> None:

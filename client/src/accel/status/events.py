@@ -13,6 +13,8 @@ CHATTER = (
     *("Scheduled", "Pulling", "Pulled", "Created", "Started", "Killing"),
     *("SuccessfulCreate", "SuccessfulDelete", "ScalingReplicaSet", "Completed"),
 )
+# The operator's message tells these better: with the holders, with the cure.
+RETOLD = ("FailedScheduling", "PodFailurePolicy", "BackoffLimitExceeded")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def latest(
     events: Iterable[Object], uids: frozenset[str], entries: Sequence[Entry], count: int
 ) -> tuple[Event, ...]:
     """Return the newest `count` events about these uids, each once, without what the page says anyway."""
+    serving = {f"Pod {pod.name}" for entry in entries for pod in entry.pods if pod.state == "serves"}
     follows = {entry.title: entry.follows for entry in entries}
     said = {(entry.title, entry.reason, entry.message) for entry in entries}
     found: dict[tuple[str, str, str], Event] = {}
@@ -58,7 +61,14 @@ def latest(
         event = _event(raw)
         key = (event.about, event.reason, event.message)
         chatter = event.type == "Normal" and event.reason in CHATTER
-        if chatter or key in said or (key in found and found[key].time >= event.time):
+        past = event.reason == "Unhealthy" and event.about in serving  # of the time when it was starting
+        if (
+            chatter
+            or past
+            or event.reason in RETOLD
+            or key in said
+            or (key in found and found[key].time >= event.time)
+        ):
             continue
         found[key] = replace(event, message=cut(event.message, follows.get(event.about, "")))
     return tuple(sorted(found.values(), key=lambda event: event.time, reverse=True)[:count])

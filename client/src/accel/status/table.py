@@ -87,7 +87,7 @@ def _waits(chain: Sequence[Entry]) -> str:
         return ""
     first = cause(chain)
     if first is not chain[-1]:
-        return f"{first.title}: {first.reason}"
+        return f"{first.title}{' failed' if first.stalled else ''}: {first.reason}"
     # The figures stand in the column READY, and "waits for" in the column's name.
     message = _FIGURES.sub("", first.message).removeprefix("waits for ")
     if not message:
@@ -119,7 +119,7 @@ def _cells(row: Row, now: datetime) -> Iterator[tuple[str, str]]:
     yield "VERSION", row.version
     yield "STATE", row.state
     yield "READY", row.replicas
-    few = row.devices if len(row.devices) <= 2 else (row.devices[0], f"+{len(row.devices) - 1}")
+    few = row.devices if len(row.devices) <= 1 else (row.devices[0], f"+{len(row.devices) - 1}")
     yield "DEVICES", ",".join(few)
     yield "AGE", age(row.created, now)
     yield LAST, row.waits_for
