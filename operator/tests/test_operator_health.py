@@ -130,6 +130,11 @@ CASES: Mapping[str, tuple[dict[str, Any], set[str], str]] = {
         {"p1"},
         "Transitioning F/F R DeviceUnhealthy",
     ),
+    "its node died before it could say which device it has": (
+        {"devices": (device(ILL), device(FREE)), "nodes": (node("a", ready=False, since=30), node("b"))},
+        {"p1"},
+        "Transitioning F/F R DeviceUnhealthy",
+    ),
     "its node is away for 30 s, and no other device": (
         {"devices": (device(ILL, "ok", "p1"),), "nodes": (node("a", ready=False, since=30), node("b"))},
         set(),

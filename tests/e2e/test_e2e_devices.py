@@ -15,12 +15,14 @@ from hardware import (
     ALL,
     EMULATOR,
     PLUGIN,
+    all_well,
     allocatable,
     kill,
     kill_container,
     pod_on,
     restarted,
     scoring,
+    timed,
 )
 from kube import Kube, Object, condition
 from networks import cnn, pictures
@@ -104,11 +106,14 @@ def test_killing_the_device_plugin_is_not_noticed(
     kube: Kube, node_side: Kube, holder: Object, place: Object, expected: np.ndarray
 ) -> None:
     before = pod_on(node_side, PLUGIN, place["node"])
-    with scoring(client_of(kube, "holder"), X, expected) as seen:
+    with (
+        scoring(client_of(kube, "holder"), X, expected) as seen,
+        timed("from the plugin's end to all devices"),
+    ):
         kill_container(before)
         kube.until(
             "the plugin was restarted and the node has all its devices",
-            lambda: restarted(node_side, PLUGIN, before) and allocatable(kube) == ALL,
+            lambda: restarted(node_side, PLUGIN, before) and all_well(kube),
             timeout=90,
         )
     assert seen.unavailable == 0, seen

@@ -74,13 +74,19 @@ class World:
 
 
 def seats(pods: Iterable[PodView], namespace: str, world: World) -> tuple[Seat, ...]:
-    """Return the devices that these pods hold, by node and id."""
+    """Return the devices that these pods hold, by node and id; then pods on nodes that are away and told no holder."""
     by_name = {pod.name: pod for pod in pods}
-    return tuple(
+    found = [
         _seat(by_name[device.holder[1]], device, world)
         for device in sorted(world.devices, key=lambda d: (d.node, d.id))
         if device.holder is not None and device.holder[0] == namespace and device.holder[1] in by_name
-    )
+    ]
+    seated = {seat.pod.name for seat in found}
+    for name, pod in sorted(by_name.items()):
+        node = world.nodes.get(pod.node)
+        if name not in seated and node is not None and not node.ready:
+            found.append(_seat(pod, DeviceView(pod.node, "", True, (namespace, name)), world))
+    return tuple(found)
 
 
 def _seat(pod: PodView, device: DeviceView, world: World) -> Seat:

@@ -116,7 +116,7 @@ def status_of(standing: Standing, conditions: Conditions) -> AccelServiceStatus:
         replicas=len(fleet.alive),
         ready_replicas=len(fleet.ready),
         selector=f"{SERVICE_LABEL}={standing.owner.name}",
-        devices=tuple(seat.held() for seat in standing.seats),
+        devices=tuple(seat.held() for seat in standing.seats if seat.device),
         keys_secret=children.keys_name(standing.owner)
         if standing.spec.auth is None or standing.spec.auth.enabled is not False
         else None,
