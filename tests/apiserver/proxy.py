@@ -4,6 +4,7 @@ The operator speaks plain HTTP to it on 127.0.0.1, with its token; it speaks TLS
 """
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from aiohttp import web
 from servers import Server
 
 WRITES = ("POST", "PUT", "PATCH", "DELETE")
-HOP = {"Transfer-Encoding", "Content-Length", "Connection", "Content-Encoding", "Host"}
+HOP = {"Transfer-Encoding", "Content-Length", "Connection", "Host"}
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,16 @@ class Write:
     method: str
     path: str
     status: int
-    dry_run: bool
 
     @property
     def created(self) -> bool:
         """Tell whether it made an object."""
-        return self.status == 201 and not self.dry_run
+        return self.status == 201
 
 
-async def nothing(_method: str, _path: str) -> None:
-    """Do nothing: the hooks' default."""
+async def nothing(_method: str, _path: str) -> bool:
+    """Let it pass: the hooks' default."""
+    return True
 
 
 class Proxy:
@@ -44,13 +45,14 @@ class Proxy:
         self.port = 0
         self.writes: list[Write] = []
         self.watches = 0  # begun so far
-        self.before: Callable[[str, str], Awaitable[None]] = nothing  # of each write
-        self.after: Callable[[str, str], Awaitable[None]] = nothing
-        self.deaf = False  # new watches are accepted and deliver nothing
+        # Asked about each write before it goes on, and about its answer before that goes back; False loses it.
+        self.before: Callable[[str, str], Awaitable[bool]] = nothing
+        self.after: Callable[[str, str], Awaitable[bool]] = nothing
+        self.deaf = False  # whatever kopf asks from now on, listings and watches, is never answered
         self.refusing = False  # connections are closed without an answer
         self._connections: set[asyncio.BaseTransport] = set()
         self._holes: set[asyncio.BaseTransport] = set()
-        self._streams: set[asyncio.Task[None]] = set()
+        self._streams: dict[asyncio.Task[None], web.StreamResponse] = {}
 
     @property
     def url(self) -> str:
@@ -65,6 +67,18 @@ class Proxy:
         """End all watches of this moment in the middle of whatever they deliver."""
         for stream in self._streams:
             stream.cancel()
+
+    async def fail(self) -> None:
+        """Send an error that kopf does not forgive into all watches of this moment."""
+        status = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "code": 500,
+            "message": "etcdserver: request timed out",
+        }
+        line = json.dumps({"type": "ERROR", "object": status}).encode() + b"\n"
+        for response in list(self._streams.values()):
+            await response.write(line)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Proxy"]:
@@ -91,12 +105,13 @@ class Proxy:
             _drop(request)
             return web.Response(status=503)
         self._connections = {known for known in self._connections if not known.is_closing()} | {line}
-        if line in self._holes:
+        if line in self._holes or (self.deaf and request.headers.get("User-Agent", "").startswith("kopf")):
             await asyncio.Event().wait()  # until the other side gives up
-        write = request.method in WRITES
+        write = request.method in WRITES and "dryRun" not in request.query
         body = await request.read()
-        if write:
-            await self.before(request.method, request.path)
+        if write and not await self.before(request.method, request.path):
+            _drop(request)
+            return web.Response(status=503)
         try:
             answer = await self._session.request(
                 request.method,
@@ -107,15 +122,16 @@ class Proxy:
             )
         except aiohttp.ClientError:
             _drop(request)
-            raise
+            return web.Response(status=503)
         headers = {name: value for name, value in answer.headers.items() if name not in HOP}
         if request.query.get("watch") == "true":
             return await self._stream(request, line, answer, headers)
         async with answer:
             content = await answer.read()
         if write:
-            self.writes.append(Write(request.method, request.path, answer.status, "dryRun" in request.query))
-            await self.after(request.method, request.path)
+            self.writes.append(Write(request.method, request.path, answer.status))
+            if not await self.after(request.method, request.path):
+                _drop(request)
         return web.Response(status=answer.status, body=content, headers=headers)
 
     async def _stream(
@@ -126,20 +142,19 @@ class Proxy:
         headers: dict[str, str],
     ) -> web.StreamResponse:
         self.watches += 1
-        if self.deaf:
-            self._holes.add(line)
         response = web.StreamResponse(status=answer.status, headers=headers)
         response.enable_chunked_encoding()
         await response.prepare(request)
         stream = asyncio.create_task(self._pass_on(line, answer, response))
-        self._streams.add(stream)
+        self._streams[stream] = response
         try:
             await stream
         except (asyncio.CancelledError, aiohttp.ClientError, OSError):
             _drop(request)
-            raise
+            if not stream.done():  # it is this request that was cancelled
+                raise
         finally:
-            self._streams.discard(stream)
+            del self._streams[stream]
             stream.cancel()
             answer.close()
         return response

@@ -1,6 +1,5 @@
 """The executor with the operator's own rights: apply, correct, leave alone, refuse."""
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -49,8 +48,8 @@ class Bench:
             keys=children.keys_secret(self.owner),
         )
 
-    async def make(self, *, resync: bool = False) -> None:
-        await self.executor.children(self.owner, self.plan(), resync=resync)
+    async def make(self, *, thorough: bool = False) -> None:
+        await self.executor.children(self.owner, self.plan(), thorough=thorough)
 
     async def relearn(self) -> None:
         """Show the cache what is live, as watches do."""
@@ -211,27 +210,55 @@ async def test_a_child_of_a_predecessor_is_waited_for(bench: Bench, admin: Clust
         await bench.make()
 
 
-async def test_the_secret_comes_back_with_the_same_keys_at_the_resync(bench: Bench) -> None:
+async def test_a_deleted_secret_shows_in_its_anchor_and_comes_back_with_the_same_keys(bench: Bench) -> None:
     await bench.make()
     before = (await bench.world.live("Secret", "svc-keys"))["data"]
     assert before.keys() == {"primary", "secondary"}
     await bench.world.delete("Secret", "svc-keys")
+    # What the garbage collector does then, for the other owner is still there.
+    owners = (await bench.world.live("ServiceAccount", "svc"))["metadata"]["ownerReferences"]
+    assert [reference["kind"] for reference in owners] == ["AccelService", "Secret"]
+    await bench.world.patch(
+        "ServiceAccount", "svc", [{"op": "remove", "path": "/metadata/ownerReferences/1"}]
+    )
+    await bench.relearn()
     await bench.make()
-    assert await bench.world.get("Secret", "svc-keys") is None, "no watch tells of it"
-    await bench.make(resync=True)
-    assert (await bench.world.live("Secret", "svc-keys"))["data"] == before
+    secret = await bench.world.live("Secret", "svc-keys")
+    assert secret["data"] == before
+    owners = (await bench.world.live("ServiceAccount", "svc"))["metadata"]["ownerReferences"]
+    assert [reference["uid"] for reference in owners] == [bench.owner.uid, secret["metadata"]["uid"]]
+
+
+async def test_an_anchor_that_a_hand_untied_is_tied_again_and_the_secret_left_alone(bench: Bench) -> None:
+    await bench.make()
+    before = await bench.world.live("Secret", "svc-keys")
+    await bench.world.patch(
+        "ServiceAccount", "svc", [{"op": "remove", "path": "/metadata/ownerReferences/1"}]
+    )
+    await bench.relearn()
+    await bench.make()
+    owners = (await bench.world.live("ServiceAccount", "svc"))["metadata"]["ownerReferences"]
+    assert owners[1]["uid"] == before["metadata"]["uid"]
+    assert await bench.world.live("Secret", "svc-keys") == before
+
+
+async def test_keys_that_a_hand_edited_are_set_back_when_something_changes(bench: Bench) -> None:
+    await bench.make()
+    before = (await bench.world.live("Secret", "svc-keys"))["data"]
     await bench.world.patch(
         "Secret", "svc-keys", [{"op": "replace", "path": "/data/primary", "value": "eA=="}]
     )
-    await bench.make(resync=True)
+    await bench.make(thorough=True)
     assert (await bench.world.live("Secret", "svc-keys"))["data"] == before
 
 
-async def test_a_resync_that_finds_the_secret_in_order_changes_nothing(bench: Bench) -> None:
+async def test_a_secret_in_order_is_not_written_again(bench: Bench) -> None:
     await bench.make()
     before = (await bench.world.live("Secret", "svc-keys"))["metadata"]["resourceVersion"]
-    await asyncio.sleep(1.1)  # a new second, in which a new managedFields time would show
-    await bench.make(resync=True)
+    writes = bench.writes()
+    await bench.make()
+    await bench.make(thorough=True)
+    assert bench.writes() == writes
     assert (await bench.world.live("Secret", "svc-keys"))["metadata"]["resourceVersion"] == before
 
 
@@ -240,7 +267,7 @@ async def test_what_the_api_server_refuses_is_a_fault_with_its_words(bench: Benc
     service = next(child for child in plan.children if child["kind"] == "Service")
     service["spec"]["ports"][0]["nodePort"] = 1
     with pytest.raises(Rejected, match="provided port is not in the valid range"):
-        await bench.executor.children(bench.owner, plan, resync=False)
+        await bench.executor.children(bench.owner, plan, thorough=False)
 
 
 async def test_status_is_applied_on_its_subresource_alone(bench: Bench, world: World) -> None:

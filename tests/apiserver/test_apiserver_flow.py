@@ -6,6 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 from chain import D1, D2, I1, I2, MODEL, build, convert, serving, the_job
+from scale import scrape
 from simulated import Kubelet, ended, failed
 from world import Operator, World
 
@@ -141,7 +142,7 @@ async def one_less(world: World, waiting: list[int]) -> bool:
 
 
 async def test_a_deleted_unfinished_job_comes_back_and_a_finished_one_does_not(
-    world: World, kubelet: Kubelet
+    world: World, kubelet: Kubelet, operator: Operator
 ) -> None:
     await world.apply("FpgaModel", "m", MODEL)
     job = await the_job(world, "model", "m")
@@ -159,19 +160,22 @@ async def test_a_deleted_unfinished_job_comes_back_and_a_finished_one_does_not(
         "FpgaModel", "m", [{"op": "add", "path": "/metadata/annotations", "value": {"poke": "1"}}]
     )
     await kubelet.node("poke-node", "192.0.2.7", devices=0)
-    await world.until("two resyncs", lambda: resyncs(world))
+    await resyncs(world, operator)
     assert await world.owned("Job", "model", "m") == []
     assert (await world.live("FpgaModel", "m"))["status"] == done["status"]
 
 
-async def resyncs(world: World) -> bool:
-    """Await a thing that only resyncs do: the keys Secret of a service comes back, twice."""
-    await world.apply("AccelService", "clock", {"imageRef": {"name": "none"}})
-    for _ in range(2):
-        await world.until("the Secret", lambda: world.get("Secret", "clock-keys"))
-        await world.delete("Secret", "clock-keys")
-    await world.until("the Secret", lambda: world.get("Secret", "clock-keys"))
-    return True
+async def resyncs(world: World, operator: Operator) -> None:
+    """Await as many passes over models as two resyncs make."""
+    begin = await scrape(operator)
+    models = begin.sum("accel_objects", kind="FpgaModel")
+    enough = begin.sum("controller_runtime_reconcile_total", controller="fpgamodel") + 3 * models
+
+    async def passed() -> bool:
+        seen = await scrape(operator)
+        return seen.sum("controller_runtime_reconcile_total", controller="fpgamodel") >= enough
+
+    await world.until("two resyncs", passed)
 
 
 async def test_a_registry_that_is_down_is_waited_for(world: World, kubelet: Kubelet) -> None:
@@ -308,7 +312,9 @@ async def test_an_operator_killed_at_any_time_makes_nothing_twice(
     assert len(await world.owned("Job", "image", "chaos")) == 1
 
 
-async def test_with_nothing_to_do_nothing_is_written(world: World, kubelet: Kubelet) -> None:
+async def test_with_nothing_to_do_nothing_is_written(
+    world: World, kubelet: Kubelet, operator: Operator
+) -> None:
     await kubelet.node("node-g", "192.0.2.8", devices=1)
     await serving(world, kubelet, "idle", "node-g")
 
@@ -318,7 +324,7 @@ async def test_with_nothing_to_do_nothing_is_written(world: World, kubelet: Kube
         return found | {"Secret": (await world.live("Secret", "idle-keys"))["metadata"]["resourceVersion"]}
 
     before = await versions()
-    await world.until("some resyncs", lambda: resyncs(world))
+    await resyncs(world, operator)
     assert await versions() == before
 
 

@@ -89,6 +89,19 @@ async def test_watches_that_are_dead_without_an_error_are_started_again(
     await world.until("liveness is well", lambda: alive(operator))
 
 
+async def test_an_error_that_kopf_does_not_forgive_ends_the_watches_and_not_the_process(
+    world: World, operator: Operator, proxy: Proxy
+) -> None:
+    await waiting(world, "error")
+    before = pid(operator)
+    await proxy.fail()
+    await world.apply("FpgaModel", "error", MODEL)
+    await told(world, "error", MODEL_SEEN, seconds=120)
+    assert "the watches ended; they are started again" in operator.log.read_text()
+    same_process(operator, before)
+    await world.until("liveness is well", lambda: alive(operator))
+
+
 async def test_what_happens_while_watches_are_cut_is_caught_up(
     world: World, operator: Operator, proxy: Proxy
 ) -> None:

@@ -22,6 +22,7 @@ class World:
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.cluster = cluster
         self.namespace = namespace
+        self.patience = PATIENCE_SECONDS
 
     async def apply(self, kind: str, name: str, spec: Object, **meta: Any) -> Object:
         """Create or change an object as a user does with kubectl apply --server-side."""
@@ -71,7 +72,7 @@ class World:
         self,
         what: str,
         check: Callable[[], Awaitable[Any]],
-        seconds: float = PATIENCE_SECONDS,
+        seconds: float = 0.0,
         story: object = None,
         every: float = 0.1,
     ) -> Any:
@@ -79,6 +80,7 @@ class World:
 
         every: pause between two looks, seconds.
         """
+        seconds = seconds or self.patience
         seen: Any = None
         try:
             async with asyncio.timeout(seconds):

@@ -100,9 +100,9 @@ def child_differences(desired: Manifest, live: Manifest) -> list[str]:
     found: list[str] = []
     for key in _META:
         wanted, there = desired["metadata"].get(key), live["metadata"].get(key)
-        if key == "ownerReferences":  # others may add theirs; ours must be as it is
-            wanted_uid = wanted[0]["uid"]
-            there = [reference for reference in there or [] if reference["uid"] == wanted_uid]
+        if key == "ownerReferences":  # others may add theirs; ours must be as they are
+            ours = {reference["uid"] for reference in wanted}
+            there = [reference for reference in there or [] if reference["uid"] in ours]
         found += differences(wanted, there, f".metadata.{key}")
     for key, value in desired.items():
         if key not in _OUTSIDE:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 from fpga_operator.errors import ApiFailure, NotOurs, Retry, Terminal
 from fpga_operator.plan.types import Event, Fault, KeysSecret, Manifest, Owner, Plan, Ref
+from fpga_operator.run import anchor
+from fpga_operator.run.anchor import anchored
 from fpga_operator.run.cluster import Cluster
 from fpga_operator.run.drift import additions, child_differences, foreign_fields
 from fpga_operator.run.keys import KeyDeriver
@@ -58,19 +60,21 @@ class Executor:
 
     # -- children -------------------------------------------------------------------------------------------
 
-    async def children(self, owner: Owner, plan: Plan, *, resync: bool) -> None:
+    async def children(self, owner: Owner, plan: Plan, *, thorough: bool) -> None:
         """Make the children true.
 
-        resync: also apply what cannot be watched.
+        thorough: also look at what no watch tells of, an edit of the keys by hand.
 
         Raises:
             Terminal: a child cannot be; the plan is to be made again with the fault.
             Retry: it can be, later.
         """
-        for manifest in plan.children:
+        children = plan.children
+        if (keys := plan.keys) is not None:
+            uid = await self._secret(owner, keys, thorough=thorough)
+            children = tuple(anchored(manifest, keys.name, uid) for manifest in children)
+        for manifest in children:
             await self._child(owner, manifest)
-        if plan.keys is not None:
-            await self._secret(owner, plan.keys, resync=resync)
         await self.delete(plan.deletes)
 
     async def delete(self, refs: Iterable[Ref]) -> None:
@@ -162,25 +166,32 @@ class Executor:
                 raise Retry(
                     f"{key.kind} {key.namespace}/{key.name} of an earlier {owner.kind} is not gone yet"
                 )
+        if key.kind == anchor.KIND and anchor.holds_any(live, f"{owner.name}-keys"):
+            raise Retry(
+                f"{key.kind} {key.namespace}/{key.name} goes with the keys of an earlier {owner.kind}"
+            )
         raise NotOurs(*key)
 
     # -- keys -----------------------------------------------------------------------------------------------
 
-    async def _secret(self, owner: Owner, wanted: KeysSecret, *, resync: bool) -> None:
-        """Write the Secret, without ever reading one: create it, or apply it once it is known to be ours."""
+    async def _secret(self, owner: Owner, wanted: KeysSecret, *, thorough: bool) -> str:
+        """Write the Secret, without ever reading one: create it, or apply it once it is known to be ours.
+
+        Returns its uid.
+        """
         place = (owner.namespace, wanted.name)
         known = self._secrets.get(place)
         if known is not None and known.wanted == wanted:
-            if not resync:
-                return
+            live = self._store.body(Key(anchor.KIND, owner.namespace, owner.name))
+            if not thorough and anchor.holds(live, known.uid):
+                return known.uid
             meta = (await self._cluster.peek("Secret", *place) or {}).get("metadata", {})
             if (meta.get("uid"), meta.get("resourceVersion")) == (known.uid, known.version):
-                return
+                return known.uid
         manifest = self._keys.secret(owner, wanted)
         if known is not None:
             try:
-                self._wrote(place, wanted, await self._apply(manifest, uid=known.uid))
-                return
+                return self._wrote(place, wanted, await self._apply(manifest, uid=known.uid))
             except ApiFailure as error:
                 if error.status not in (404, 409):
                     raise
@@ -192,11 +203,12 @@ class Executor:
         else:
             self._claim(owner, Key("Secret", *place), there)
             applied = await self._apply(manifest, uid=there["metadata"]["uid"])
-        self._wrote(place, wanted, applied)
+        return self._wrote(place, wanted, applied)
 
-    def _wrote(self, place: tuple[str, str], wanted: KeysSecret, applied: Manifest) -> None:
+    def _wrote(self, place: tuple[str, str], wanted: KeysSecret, applied: Manifest) -> str:
         meta = applied["metadata"]
         self._secrets[place] = _Written(meta["uid"], meta["resourceVersion"], wanted)
+        return str(meta["uid"])
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered about an object that is gone."""

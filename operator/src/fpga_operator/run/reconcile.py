@@ -67,7 +67,6 @@ class Reconciler:
         self._slots = slots
         self._now = now
         self.lost: Callable[[str], frozenset[str]] = lambda _: frozenset()  # by repository
-        self.resynced: set[Key] = set()  # keys whose next pass also applies what cannot be watched
 
     async def reconcile(self, key: Key) -> float | None:
         """Make one object true; return after how many seconds to look again.
@@ -80,13 +79,10 @@ class Reconciler:
         if body is None:
             self._slots.settled(key)
             self._executor.forget(key)
-            self.resynced.discard(key)
             if key.kind == "AccelService":  # what a hand took out of its set outlives even its service
                 await self._executor.delete(left_pods(self._store, key))
             return None
         owner = Owner.of(body)
-        resync = key in self.resynced
-        self.resynced.discard(key)
         place = place_in_line(owner, body)
         slot = False
         trouble: Retry | Terminal | None = None
@@ -96,7 +92,8 @@ class Reconciler:
                 slot = True
                 plan = self._plan(owner, body, slot=True, fault=None)
             try:
-                await self._executor.children(owner, plan, resync=resync)
+                changed = plan.status != (body.get("status") or {})
+                await self._executor.children(owner, plan, thorough=changed)
             except Retry as error:
                 trouble = error
             except Terminal as error:

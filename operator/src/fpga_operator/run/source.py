@@ -9,6 +9,7 @@ import contextlib
 import logging
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import kopf
 
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 
 PAUSES_SECONDS = (1.0, 2.0, 5.0, 10.0)
 LASTING_SECONDS = 60.0  # a run that lasted so long was well: the pauses start anew
+END_SECONDS = 10.0
 BETWEEN_RESTARTS_SECONDS = 30.0  # the first lists of a large cluster take their time
 
 
@@ -56,24 +58,40 @@ class Source:
             self._end, self._begun = asyncio.Event(), loop.time()
             stopping = asyncio.create_task(_forward(stop, self._end), name="stop of the watches")
             try:
-                await kopf.operator(
-                    registry=self._registry,
-                    clusterwide=True,
-                    standalone=True,
-                    liveness_endpoint=self._liveness,
-                    stop_flag=self._end,
-                )
+                await self._once()
                 if not self._end.is_set():
                     return  # kopf was told by a signal
             except Exception:
                 log.exception("the watches ended; they are started again")
                 self.restarts += 1
             finally:
-                stopping.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await stopping
+                await _cancel(stopping, END_SECONDS)
             tries = 0 if loop.time() - self._begun > LASTING_SECONDS else tries + 1
             await self._pause(stop, PAUSES_SECONDS[min(tries, len(PAUSES_SECONDS) - 1)])
+
+    async def _once(self) -> None:
+        """Run kopf until it ends, or is to end and does not: after an error of its own it may hang on its tasks."""
+        kopfs = asyncio.create_task(
+            kopf.operator(
+                registry=self._registry,
+                clusterwide=True,
+                standalone=True,
+                liveness_endpoint=self._liveness,
+                stop_flag=self._end,
+            ),
+            name="kopf",
+        )
+        ending = asyncio.create_task(self._end.wait(), name="end of the watches")
+        try:
+            await asyncio.wait({kopfs, ending}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({kopfs}, timeout=END_SECONDS)
+            if kopfs.done():
+                return kopfs.result()
+            log.warning("kopf does not end by itself; its tasks are cancelled")
+        finally:
+            await _cancel(ending, END_SECONDS)
+            if not await _cancel(kopfs, END_SECONDS):
+                log.error("kopf does not end; it is left behind")
 
     @staticmethod
     async def _pause(stop: asyncio.Event, seconds: float) -> None:
@@ -89,3 +107,10 @@ class Source:
 async def _forward(stop: asyncio.Event, end: asyncio.Event) -> None:
     await stop.wait()
     end.set()
+
+
+async def _cancel(task: asyncio.Task[Any], patience_seconds: float) -> bool:
+    """Cancel a task; tell whether it ended in that time."""
+    task.cancel()
+    await asyncio.wait({task}, timeout=patience_seconds)
+    return task.done()

@@ -23,7 +23,6 @@ from fpga_operator.run.store import Key, Store, key_of
 log = logging.getLogger(__name__)
 
 WORKERS = 4
-SECRETS_PER_RESYNC = 30  # keys Secrets looked at in one resync: no watch tells of them
 STUCK_SECONDS = 120.0  # a pass takes milliseconds; requests time out after 30 s
 
 
@@ -50,7 +49,6 @@ class Engine:
         self._metrics = metrics
         self._tasks: list[asyncio.Task[None]] = []
         self._last_end = 0.0  # when a worker last gave a key back, whatever came of it
-        self._turn = 0  # which Secrets are looked at next
         self.freshness = Freshness(cluster, store, self.gone)
         self.restart_watches: Callable[[str], None] = log.warning
         self.listeners: list[Callable[[Manifest], None]] = []  # are told of every object that is seen
@@ -143,20 +141,9 @@ class Engine:
     async def _resync(self) -> None:
         while True:
             await asyncio.sleep(self._config.resync_seconds)
-            for key in self._secrets_of_this_turn():
-                self._reconciler.resynced.add(key)
             for kind in OWN:
                 for key in self._store.keys(kind):
                     self.queue.add(key)
-
-    def _secrets_of_this_turn(self) -> list[Key]:
-        """Return the services whose Secret is looked at: all of them, or some in turn where there are many."""
-        services = sorted(self._store.keys("AccelService"))
-        if len(services) <= SECRETS_PER_RESYNC:
-            return services
-        begin = self._turn % len(services)
-        self._turn = begin + SECRETS_PER_RESYNC
-        return [*services, *services][begin : begin + SECRETS_PER_RESYNC]
 
     async def _compare(self) -> None:
         while True:
