@@ -148,6 +148,21 @@ def test_a_pod_that_has_begun_waits_for_nothing() -> None:
     assert (seen.phase, seen.progress[0]) == (Phase.ACTIVE, "Fetching")
 
 
+def test_a_job_that_outgrows_its_scratch_volume_is_not_repeated() -> None:
+    pod = job_pod("Failed", fetch=ended(), convert=RUNNING, push={})
+    pod["status"] |= {
+        "reason": "Evicted",
+        "message": 'Usage of EmptyDir volume "work" exceeds the limit "8Gi". ',
+    }
+    seen = view(job("x"), [pod], CONFIG, NOW)
+    assert seen.failure is not None
+    assert (seen.failure.reason, seen.failure.retry, seen.given_up) == ("WorkVolumeFull", False, True)
+    assert 'the limit "8Gi"' in seen.failure.message
+    assert "operator.jobs.workVolume" in seen.failure.message
+    pod["status"]["message"] = "The node was low on resource: memory."
+    assert view(job("x"), [pod], CONFIG, NOW).phase is Phase.ACTIVE
+
+
 def failed(reason: str, pod: dict[str, Any] | None = None, **meta: Any) -> JobView:
     limits = {"resources": {"limits": {"memory": "3Gi"}}}
     containers = [{"name": name, **limits} for name in ("fetch", "convert")]

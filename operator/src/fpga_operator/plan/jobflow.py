@@ -112,10 +112,10 @@ def follow(owner: Owner, record: JobRecord, there: Jobs, config: Config, now: da
     failure = seen.failure or Failure(
         "job", "ResultLost", "the Job succeeded but its result is gone", retry=True
     )
-    if not passes(failure):
-        return _failed(record, failure, config, deletes, now)
     if seen.given_up:  # it holds a slot for nothing
         deletes = (*deletes, Ref("Job", owner.namespace, name, seen.uid))
+    if not passes(failure):
+        return _failed(record, failure, config, deletes, now)
     return _again(owner, name, record, failure, seen.uid, deletes, now)
 
 

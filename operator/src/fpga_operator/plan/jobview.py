@@ -160,8 +160,27 @@ def _active(job: Manifest, pods: Sequence[Manifest], uid: str, config: Config, n
     if wait is not None and wait.age >= min(wait.patience, _deadline(job, config) / 2):
         failure = Failure("fetch", wait.reason, wait.message, retry=True)
         return JobView(Phase.FAILED, failure=failure, uid=uid, given_up=True)
+    full = next((told for pod in _newest_first(pods) if (told := _evicted_for_disk(pod))), None)
+    if full is not None:
+        # An eviction counts as a disruption, so the Job would run into the same wall until its deadline.
+        failure = Failure(
+            "job",
+            "WorkVolumeFull",
+            f"the conversion needs more scratch space than it has ({full}): use a smaller model, or have "
+            "operator.jobs.workVolume of the chart raised",
+            retry=False,
+        )
+        return JobView(Phase.FAILED, failure=failure, uid=uid, given_up=True)
     again = look_again(newest, now) if newest is not None else None
     return JobView(Phase.ACTIVE, progress=_progress(pods, job, now), uid=uid, look_again=again)
+
+
+def _evicted_for_disk(pod: Manifest) -> str:
+    """Return what the kubelet said when it evicted a pod for its own use of disk, and not for the node's need."""
+    status = pod.get("status", {})
+    told = " ".join(str(status.get("message", "")).split()).rstrip(".")
+    own = "EmptyDir volume" in told or "ephemeral local storage usage exceeds" in told
+    return told if status.get("reason") == "Evicted" and own else ""
 
 
 def _deadline(job: Manifest, config: Config) -> int:

@@ -35,7 +35,14 @@ OUTSIDE = {
     "SourceUntrusted",
 }
 # The operator's limits were too low, or the input too large for them.
-LIMITED = {"DeadlineExceeded", "OOMKilled", "SourceTooLarge"}
+LIMITED = {
+    "ArchiveBomb",
+    "ArchiveTooManyFiles",
+    "DeadlineExceeded",
+    "OOMKilled",
+    "SourceTooLarge",
+    "WorkVolumeFull",
+}
 
 
 def passes(failure: Failure) -> bool:
