@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+from fpga_device_plugin.plugin import holders
 from fpga_device_plugin.plugin.fpganode import Reporter
 from fpga_device_plugin.plugin.inventory import Device, Inventory
 from fpga_device_plugin.plugin.kubeapi import Access, KubeApi
@@ -16,7 +18,7 @@ from fpga_device_plugin.protos import podresources_pb2 as pb
 from kubelet_stub import pod_resources
 
 NODE_PATH = "/apis/accel.dev/v1alpha1/fpganodes/node-a"
-PATIENCE = 30.0  # a new kubelet is not believed for 10 s that nobody holds a device
+PATIENCE = 30.0
 
 
 class ApiServer:
@@ -98,7 +100,10 @@ HEALTHY = Device("fpga0", "bw-cnn-a10", "golden", True, "", "")
 ILL = Device("fpga0", "bw-cnn-a10", "faulted", False, "Hang: stuck", "")
 
 
-async def test_holders_come_and_go(root: Path) -> None:
+async def test_holders_come_and_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        holders, "FRESH_SECONDS", 1.0
+    )  # a young kubelet is not believed that nobody holds one
     server = ApiServer()
     pods = pb.ListPodResourcesResponse()
     async with pod_resources(root / "pods.sock", lambda: pods), reporting(root, server, known(root, HEALTHY)):
@@ -151,3 +156,14 @@ async def test_a_deleted_predecessors_devices_are_remembered_by_the_object(root:
         await server.until("they are unhealthy", lambda status: status.get("healthy") == 0)
     (entry,) = server.node["status"]["devices"]
     assert entry["reason"].startswith("EmulatorUnreachable")
+
+
+async def test_a_successor_keeps_the_holders_while_the_kubelet_is_away(root: Path) -> None:
+    server, holder = ApiServer(), {"namespace": "demo", "pod": "digits"}
+    device = {"id": "fpga0", "sku": "bw-cnn-a10", "state": "golden", "health": "Healthy", "holder": holder}
+    server.node = {"status": {"devices": [device], "total": 1, "healthy": 1, "free": 0}}
+    async with reporting(root, server, known(root, ILL)):  # and no pod resources socket
+        await server.until("it is ill", lambda status: status["healthy"] == 0)
+    (entry,) = server.node["status"]["devices"]
+    assert entry["holder"] == holder
+    assert entry["healthSince"]
