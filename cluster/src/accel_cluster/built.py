@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ from accel_cluster.toolchain import Binaries
 LAYOUT = 1  # of the state folder; raised when an older `up` left something that this one cannot go on with
 READY_S = 180.0
 POLL_S = 0.25
+SIGNALS = {"freeze": signal.SIGSTOP, "thaw": signal.SIGCONT, "kill": signal.SIGKILL}
 
 
 class Built(Provider):
@@ -145,6 +147,15 @@ class Built(Provider):
         api, before = Api(self.kubeconfig), time.time()
         run(self.enter(node, ["sh", "-c", 'kill -9 "$(pidof kubelet)"']))
         self._await(f"{node} to be Ready", lambda: health.is_ready_since(node, before, api))
+
+    def control_plane(self, action: str, part: str) -> None:
+        """Send the signal to the hub's processes of that name, and to nobody else's."""
+        machine = hub.machine(self.settings)
+        pids = [pid for pid in cgroups.members(machine.cgroup) if _program(pid) == part]
+        if not pids:
+            raise Refused(f"no {part} runs on the hub of {self.name!r}")
+        for pid in pids:
+            os.kill(pid, SIGNALS[action])
 
     def enter(self, node: str, argv: Sequence[str]) -> list[str]:
         """Return the words that run `argv` on the node, with its own programs on the PATH."""
@@ -278,6 +289,14 @@ def _recorded(wanted: Settings) -> Settings | None:
 def _require_root() -> None:
     if os.geteuid() != 0:
         raise Refused("namespaces, cgroups and mounts need root: run this as root")
+
+
+def _program(pid: int) -> str:
+    """Return the name of a process's program, or nothing once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _process(pid: int | None) -> tuple[str, bool]:

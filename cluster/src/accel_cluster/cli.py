@@ -49,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
     actions = node.add_subparsers(dest="action", required=True)
     for action in ("kill", "start", "restart", "restart-kubelet", "cordon", "uncordon"):
         actions.add_parser(action).add_argument("name")
+    control = commands.add_parser(
+        "control-plane",
+        help="freeze, thaw or kill (it is started again at once) a program of the control plane",
+    )
+    control.add_argument("action", choices=("freeze", "thaw", "kill"))
+    control.add_argument("part", choices=("etcd", "kube-apiserver"))
     run = actions.add_parser("exec")
     run.add_argument("name")
     run.add_argument("argv", nargs=argparse.REMAINDER)
@@ -80,6 +86,8 @@ def _run(asked: argparse.Namespace) -> int:
             print("\n".join(cluster.pytest_options()))
         case "push":
             print(cluster.push(asked.image, asked.name))
+        case "control-plane":
+            cluster.control_plane(asked.action, asked.part)
         case "node":
             return _node(cluster, asked)
     return OK

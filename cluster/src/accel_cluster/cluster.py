@@ -82,6 +82,10 @@ class Cluster:
         """Start a killed node; return when it is Ready."""
         self.provider.start(node)
 
+    def control_plane(self, action: str, part: str) -> None:
+        """`freeze`, `thaw` or `kill` (it is started again at once) `etcd` or `kube-apiserver`."""
+        self.provider.control_plane(action, part)
+
     def restart_kubelet(self, node: str) -> None:
         """Kill a node's kubelet, which its supervisor starts again; return when the new one calls the node Ready."""
         self.provider.restart_kubelet(node)

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+from accel_cluster.errors import Refused
+
 
 class Provider(ABC):
     """A cluster that is there, or can be brought up."""
@@ -48,6 +50,13 @@ class Provider(ABC):
     @abstractmethod
     def restart_kubelet(self, node: str) -> None:
         """SIGKILL a node's kubelet, which is started again; return when the new one calls the node Ready."""
+
+    def control_plane(self, action: str, part: str) -> None:
+        """`freeze`, `thaw` or `kill` a program of the control plane, such as `etcd` or `kube-apiserver`.
+
+        A frozen one keeps its connections and does nothing; a killed one is started again at once.
+        """
+        raise Refused(f"{self.name}: its {part} is not ours to {action}")
 
     @abstractmethod
     def enter(self, node: str, argv: Sequence[str]) -> list[str]:
