@@ -113,8 +113,8 @@ class _Budget:
         """Return the condition for an archive that becomes too large: by its content, or by its ratio."""
         if self.most < self.bounds.max_bytes:
             return _bad(
-                f"it is a decompression bomb: {self.packed} bytes become more than {self.most} "
-                f"({self.bounds.max_ratio} times as many)",
+                f"it is a decompression bomb: {self.packed} bytes become more than {self.most} (allowed are "
+                f"{self.bounds.max_ratio} times as many, and {_FREE_BYTES >> 20} MiB in any case)",
                 "ArchiveBomb",
                 "Pack the model without padding, or have operator.jobs.maxSourceRatio of the chart raised",
             )
