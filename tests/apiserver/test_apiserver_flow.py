@@ -130,7 +130,7 @@ async def test_at_most_two_jobs_run_and_the_others_say_so(world: World, kubelet:
     ]
     running = next(n for n in range(4) if n not in waiting)
     told = (await world.condition("FpgaModel", f"many-{waiting[0]}", "Ready"))["message"]
-    assert "2 of at most 2 Jobs run" in told
+    assert "at most 2 Jobs run at once" in told
     await convert(world, kubelet, f"many-{running}", 1, D1)
     await world.until("the next one starts", lambda: one_less(world, waiting))
 

@@ -167,7 +167,8 @@ def _start(record: JobRecord, there: Jobs, config: Config, deletes: tuple[Ref, .
             record,
             progress=(
                 "WaitingForJobSlot",
-                f"waits for a Job slot: {there.running} of at most {config.max_concurrent_jobs} Jobs run",
+                # No count of those that run: it would change the status of all who wait with each Job.
+                f"waits for a Job slot: at most {config.max_concurrent_jobs} Jobs run at once",
             ),
             deletes=deletes,
             waits_for_slot=True,
