@@ -51,6 +51,7 @@ class Thing:
     listed: list[Version] = field(default_factory=list)
     job: str = ""  # name of the Job that is under way
     pushing: Version | None = None
+    pin: tuple[str, int] | None = None  # of an image: a model and its version
 
     @property
     def repository(self) -> str:
@@ -65,7 +66,8 @@ class Thing:
                 "job": {"name": "j", "outcome": "Running" if self.job else "Succeeded"},
             }
         meta = {"name": self.name, "namespace": "shop", "generation": self.generation}
-        return {"kind": self.kind, "metadata": meta, "spec": {}, "status": status}
+        pin = {"modelRef": {"name": self.pin[0], "version": self.pin[1]}} if self.pin else {}
+        return {"kind": self.kind, "metadata": meta, "spec": pin, "status": status}
 
 
 @dataclass
@@ -233,6 +235,14 @@ class History(RuleBasedStateMachine):
         many = [t for t in self.things.values() if len(t.listed) > 1]
         many[pick % len(many)].listed.pop()
 
+    @rule(pick=PICK)
+    @precondition(lambda self: any(kind == "AccelImage" for kind, _ in self.things))
+    def pin(self, pick: int) -> None:
+        """An image names a version of a model that is there, or follows again."""
+        images = sorted(name for kind, name in self.things if kind == "AccelImage")
+        there = sorted((r[12:], int(t[1:])) for r, t in self.tags if r.startswith("models/") and t[0] == "v")
+        self.things["AccelImage", images[pick % len(images)]].pin = [*there, None][pick % (len(there) + 1)]
+
     def thing(self, pick: int) -> Thing:
         return sorted(self.things.values(), key=lambda t: (t.kind, t.name))[pick % len(self.things)]
 
@@ -262,17 +272,14 @@ class History(RuleBasedStateMachine):
 
     # -- time and sweeps ------------------------------------------------------------------------------------
 
-    @rule(hours=st.integers(1, 48))
-    def wait(self, hours: int) -> None:
-        self.now += timedelta(hours=hours)
-
     @rule()
     def restart(self) -> None:
         self.state = load(dump(self.state))
 
-    @rule(cut=st.sampled_from([None, None, None, 0, 1, 2, 4]))
-    def sweep(self, cut: int | None) -> None:
-        """One pass; `cut`: it dies after that many deletions."""
+    @rule(hours=st.sampled_from([1, 12, 23, 24, 30]), cut=st.sampled_from([None, None, None, 0, 1, 2, 4]))
+    def sweep(self, hours: int, cut: int | None) -> None:
+        """One pass, that many hours later; `cut`: it dies after that many deletions."""
+        self.now += timedelta(hours=hours)
         protected = self.protected()
         for entry in set(self.manifests) | set(self.since):
             if entry in protected or entry not in self.manifests:
@@ -315,6 +322,9 @@ class History(RuleBasedStateMachine):
             needed |= {(v.repository, v.digest) for v in thing.listed}
             if thing.job or thing.observed != thing.generation:
                 whole.add(thing.repository)
+            if thing.pin:
+                pinned = f"models/shop/{thing.pin[0]}", f"v{thing.pin[1]}"
+                needed |= {(pinned[0], self.tags[pinned])} if pinned in self.tags else set()
             numbers = {
                 int(t[1:]): d for (r, t), d in self.tags.items() if r == thing.repository and t[0] == "v"
             }
@@ -367,6 +377,20 @@ def test_a_sweep_that_overlooks_a_kind_is_found_out(ignored: str) -> None:
     blind = type(f"Without{ignored}", (History,), {"kinds_read": rest})
     with pytest.raises(AssertionError):
         run(blind, 1000, (Phase.generate,))
+
+
+class WithoutPins(History):
+    """Tags count for nothing."""
+
+    def references(self) -> References:
+        found = super().references()
+        found.tags.clear()
+        return found
+
+
+def test_a_sweep_that_overlooks_pins_is_found_out() -> None:
+    with pytest.raises(AssertionError):
+        run(WithoutPins, 1000, (Phase.generate,))
 
 
 def test_marks_survive_being_written() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from kube import Kube
 from networks import cnn
-from objects import chain
+from objects import accel_service, chain
 
 REPOSITORIES = "/var/lib/registry/docker/registry/v2/repositories"
 
@@ -33,6 +33,30 @@ def digest(kube: Kube, push: Callable[[Any, str], str]) -> str:
     kube.wait_ready("accelservice", "net")
     running = kube.get("deployment", "net")["spec"]["template"]["spec"]["containers"][0]["image"]
     return str(running).rpartition("@")[2]
+
+
+def test_a_wiped_repository_is_filled_again_by_itself(kube: Kube, system: Kube, digest: str) -> None:
+    """A pod on a node without the image cannot pull it: that is how it is noticed."""
+    (pod,) = kube.list("pods", "accel.dev/service=net")
+    other = "accel-worker" if pod["spec"]["nodeName"] == "accel-worker2" else "accel-worker2"
+    lost = [f"models/{kube.namespace}/net", f"images/{kube.namespace}/net"]
+    system("exec", "deploy/registry", "--", "rm", "-r", *(f"{REPOSITORIES}/{name}" for name in lost))
+    system("rollout", "restart", "deploy/registry")  # it keeps descriptors in memory
+    system("rollout", "status", "deploy/registry", "--timeout=60s")
+    assert all(on_disk(system, name) == (set(), set()) for name in lost)
+
+    placement = {"nodeSelector": {"kubernetes.io/hostname": other}}
+    kube.apply(accel_service("second", "net", placement=placement))
+    kube.until(
+        "model and image are in the registry again",
+        lambda: all("v1" in on_disk(system, name)[0] for name in lost),
+        story=("accelimage", "net"),
+    )
+    kube.wait_ready("accelservice", "second", timeout=120)
+    for kind in ("fpgamodel", "accelimage", "accelservice"):
+        kube.wait_ready(kind, "net", timeout=60)
+    assert kube.get("fpgamodel", "net")["status"]["latestVersion"] == 1
+    kube("delete", "accelservice/second")
 
 
 def test_what_is_deleted_leaves_nothing_and_what_runs_stays(kube: Kube, system: Kube, digest: str) -> None:
