@@ -29,7 +29,7 @@ RESYNC_SECONDS = 2.0
 IDLE_RESYNCS = 3
 PATIENCE_SECONDS = 600.0
 KINDS = ("FpgaModel", "AccelImage", "AccelService")
-WRITES = ("create", "update", "patch", "delete", "deletecollection")
+WRITES = ("create", "update", "patch", "delete", "deletecollection", "rehearse")
 AT_ONCE = 16  # requests of the user who applies the objects
 
 

@@ -2,7 +2,7 @@
 
 import aiohttp
 import pytest
-from chain import MODEL, convert
+from chain import MODEL, convert, the_job
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from simulated import Kubelet
 from world import Operator, World
@@ -90,3 +90,23 @@ async def test_both_formats_have_the_counters_that_promql_names(scraped: str, op
     ):
         assert line in text
         assert line in scraped
+
+
+COUNT = 'accel_job_duration_seconds_count{kind="FpgaModel",outcome="succeeded"}'
+
+
+async def test_a_job_is_counted_once_whoever_restarts(
+    world: World, kubelet: Kubelet, operator: Operator
+) -> None:
+    await world.apply("FpgaModel", "once", MODEL)
+    await the_job(world, "model", "once")
+    operator.kill()
+    await convert(world, kubelet, "once", 1, "sha256:" + "8" * 64)  # it ends while nobody looks
+    operator.start()
+    await world.until_reason("FpgaModel", "once", "Converted")
+    assert f"{COUNT} 1.0" in (await scrape(operator.metrics, PLAIN))[1]
+    operator.kill()
+    operator.start()
+    await world.apply("AccelImage", "once", {"modelRef": {"name": "once"}})
+    await the_job(world, "image", "once")
+    assert COUNT not in (await scrape(operator.metrics, PLAIN))[1]
