@@ -46,8 +46,9 @@ def place_in_line(owner: Owner, body: Manifest) -> tuple[int, str]:
 
     Otherwise a few objects whose sources are unreachable for good would keep all slots busy with their retries.
     """
-    record = (body.get("status") or {}).get("job") or {}
-    return int(record.get("attempts", 0)), owner.created
+    record = (body.get("status") or {}).get("job")
+    attempts = record.get("attempts") if isinstance(record, dict) else 0
+    return attempts if isinstance(attempts, int) else 0, owner.created
 
 
 class Reconciler:
