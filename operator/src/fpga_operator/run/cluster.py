@@ -203,16 +203,22 @@ class Cluster:
             raise
         return {"metadata": answer["metadata"]}
 
-    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
-        """Delete exactly this object, its dependants in the background; gone already is fine."""
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> Manifest | None:
+        """Delete exactly this object, its dependants in the background; gone already is fine.
+
+        Return a pod that takes its grace period to end, else None.
+        """
         options: Manifest = {"propagationPolicy": "Background"}
         if uid:
             options["preconditions"] = {"uid": uid}
         try:
-            await self._request("DELETE", self._path(kind, namespace, name), body=options)
+            answer = await self._request("DELETE", self._path(kind, namespace, name), body=options)
         except ApiFailure as error:
             if error.status not in (404, 409):
                 raise
+            return None
+        ending = answer.get("kind") == "Pod" and answer["metadata"].get("deletionGracePeriodSeconds")
+        return answer if ending else None
 
     # -- transport ------------------------------------------------------------------------------------------
 

@@ -78,11 +78,14 @@ class Executor:
         await self.delete(plan.deletes)
 
     async def delete(self, refs: Iterable[Ref]) -> None:
-        """Delete these objects; those that are gone already are forgotten."""
+        """Delete these objects. Those that are gone are forgotten; a pod that takes its time is known to be ending."""
         for ref in refs:
-            await self._cluster.delete(ref.kind, ref.namespace, ref.name, ref.uid)
+            ending = await self._cluster.delete(ref.kind, ref.namespace, ref.name, ref.uid)
             self.metrics.writes.labels(ref.kind, "delete").inc()
-            self._store.remove(Key(ref.kind, ref.namespace, ref.name), ref.uid)
+            if ending is not None:
+                self._store.put(ending)
+            else:
+                self._store.remove(Key(ref.kind, ref.namespace, ref.name), ref.uid)
             log.info("deleted %s %s/%s", ref.kind, ref.namespace, ref.name)
 
     async def _child(self, owner: Owner, manifest: Manifest) -> None:
