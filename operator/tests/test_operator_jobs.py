@@ -11,6 +11,7 @@ from fpga_operator.plan.jobs import build_job, convert_job
 from fpga_operator.plan.jobview import JobView, Phase, view
 from fpga_operator.plan.model import ModelDesired, payload
 from fpga_operator.plan.types import IMAGE_LABEL
+from fpga_operator.run.store import Key, Store
 from operator_samples import CONFIG, NOW, RUNNING, at, ended, job, job_pod, owner
 
 WITH_SECRET = CONFIG.model_copy(update={"registry": Registry(secret_name="regcred")})
@@ -161,6 +162,29 @@ def test_a_job_that_outgrows_its_scratch_volume_is_not_repeated() -> None:
     assert "operator.jobs.workVolume" in seen.failure.message
     pod["status"]["message"] = "The node was low on resource: memory."
     assert view(job("x"), [pod], CONFIG, NOW).phase is Phase.ACTIVE
+
+
+def test_what_messages_need_outlives_the_store() -> None:
+    """The store keeps little of Jobs and pods; the limits of this very Job, and a pod's claim, are part of it."""
+    spec = FpgaModelSpec.model_validate({"source": {"uri": "pvc://models/x"}})
+    desired, asked = (
+        ModelDesired(owner("FpgaModel"), spec),
+        ConversionLimits(memory="3Gi", deadline_seconds=20),
+    )
+    live = convert_job(desired.owner, "x", {}, payload(desired, CONFIG), CONFIG, asked)
+    live["metadata"] |= {"uid": "job-uid"}
+    live["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]}
+    pod = waiting_pod(9, UNBOUND, "models")
+    store = Store()
+    store.put(live)
+    store.put(pod)
+    kept = store.body(Key("Job", "demo", "x"))
+    seen = view(kept, [], CONFIG, NOW)
+    assert seen.failure is not None
+    assert "20 s" in seen.failure.message
+    waiting = store.body(Key("Pod", "demo", pod["metadata"]["name"]))
+    assert waiting is not None
+    assert view(job("x"), [waiting], CONFIG, NOW).progress[0] == "SourceClaimUnbound"
 
 
 def failed(reason: str, pod: dict[str, Any] | None = None, **meta: Any) -> JobView:

@@ -122,13 +122,13 @@ ARCHIVES = {
     "bomb": ("ArchiveBomb", "operator.jobs.maxSourceRatio"),
 }
 MODELS: dict[str, Spec] = {
+    "secret-to-come": lambda h: (f"{h.web}/private/net.onnx", {"source": secret("later")}),
     "in-a-folder": lambda _: ("pvc://models/nets/v1", {}),
     "in-a-file": lambda _: ("pvc://models/alone.onnx", {}),
     "not-in-the-claim": lambda _: ("pvc://models/nets/v2", {}),
     "no-such-claim": lambda _: ("pvc://nowhere/net.onnx", {}),
     "behind-an-account": lambda h: (f"oci://{h.registry}/nets/cnn:1", {"source": secret("account")}),
     "without-its-account": lambda h: (f"oci://{h.registry}/nets/cnn:1", {}),
-    "secret-to-come": lambda h: (f"{h.web}/private/net.onnx", {"source": secret("later")}),
     "wrong-password": lambda h: (f"{h.web}/private/net.onnx", {"source": secret("wrong")}),
     "untrusted": lambda h: (f"{h.web}/public/net.onnx", {}),
     "too-little-memory": lambda h: (
@@ -173,6 +173,18 @@ def healed_by(kube: Kube, name: str, spec: Object) -> None:
     assert is_ready(kube.wait_ready("fpgamodel", name))
 
 
+def test_a_missing_secret_is_named_and_its_coming_heals(kube: Kube, applied: Hosts) -> None:
+    message = ready_reason(kube, "secret-to-come", "SourceSecretMissing")
+    assert "Secret later does not exist" in message
+    assert "kubectl create secret generic later" in message
+    ca = applied.ca.decode()
+    kube(
+        "create", "secret", "generic", "later", f"--from-literal=username={USER}",
+        f"--from-literal=password={PASSWORD}", f"--from-literal=ca.crt={ca}",
+    )  # fmt: skip
+    assert is_ready(kube.wait_ready("fpgamodel", "secret-to-come"))
+
+
 @pytest.mark.parametrize("name", ["in-a-folder", "in-a-file", "behind-an-account"])
 def test_a_source_from_a_claim_or_a_registry_with_accounts(kube: Kube, applied: Hosts, name: str) -> None:
     assert is_ready(kube.wait_ready("fpgamodel", name))
@@ -203,18 +215,6 @@ def test_a_missing_path_lists_what_is_there(kube: Kube, applied: Hosts) -> None:
     assert "'nets/v2'" in message
     assert "nets holds v1" in message
     healed_by(kube, "not-in-the-claim", {"source": {"uri": "pvc://models/nets"}})
-
-
-def test_a_missing_secret_is_named_and_its_coming_heals(kube: Kube, applied: Hosts) -> None:
-    message = ready_reason(kube, "secret-to-come", "SourceSecretMissing")
-    assert "Secret later does not exist" in message
-    assert "kubectl create secret generic later" in message
-    ca = applied.ca.decode()
-    kube(
-        "create", "secret", "generic", "later", f"--from-literal=username={USER}",
-        f"--from-literal=password={PASSWORD}", f"--from-literal=ca.crt={ca}",
-    )  # fmt: skip
-    assert is_ready(kube.wait_ready("fpgamodel", "secret-to-come"))
 
 
 def test_a_wrong_password_is_said_and_a_right_one_heals(kube: Kube, applied: Hosts) -> None:

@@ -45,20 +45,32 @@ class Record:
 
 
 def _slim(body: Manifest) -> Manifest:
-    """Drop what nobody reads: managedFields, the specs of pods and Jobs, a node's images."""
+    """Drop what nobody reads: managedFields, most of the specs of pods and Jobs, a node's images."""
     meta = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
     if _UNREAD_ANNOTATION in (meta.get("annotations") or {}):
         meta["annotations"] = {k: v for k, v in meta["annotations"].items() if k != _UNREAD_ANNOTATION}
     kind, status = body.get("kind"), body.get("status") or {}
     if kind == "Pod":
-        spec = {"nodeName": (body.get("spec") or {}).get("nodeName", "")}
+        whole = body.get("spec") or {}
+        claims = [volume for volume in whole.get("volumes") or [] if "persistentVolumeClaim" in volume]
+        spec = {"nodeName": whole.get("nodeName", ""), **({"volumes": claims} if claims else {})}
         return {"kind": kind, "metadata": meta, "spec": spec, "status": status}
-    if kind == "Job":  # a Job's name says all about its inputs
-        return {"kind": kind, "metadata": meta, "status": status}
+    if kind == "Job":  # a Job's name says all about its inputs; messages name the limits that it had
+        return {"kind": kind, "metadata": meta, "spec": _job_limits(body.get("spec") or {}), "status": status}
     if kind == "Node":
         status = {field: status[field] for field in _NODE_STATUS if field in status}
         return {"kind": kind, "metadata": meta, "spec": body.get("spec") or {}, "status": status}
     return {**body, "metadata": meta}
+
+
+def _job_limits(spec: Manifest) -> Manifest:
+    """Return of a Job's spec the deadline and the resources of its containers."""
+    pod = (spec.get("template") or {}).get("spec") or {}
+    limits = {
+        field: [{"name": c["name"], "resources": c.get("resources") or {}} for c in pod.get(field) or []]
+        for field in ("initContainers", "containers")
+    }
+    return {"activeDeadlineSeconds": spec.get("activeDeadlineSeconds"), "template": {"spec": limits}}
 
 
 def _version(body: Manifest) -> int:
