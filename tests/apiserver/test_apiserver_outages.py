@@ -182,6 +182,7 @@ async def applied_image(world: World) -> Any:
 
 
 @pytest.mark.skipif(not FULL, reason="takes four minutes of waiting: make test-full")
+@pytest.mark.timeout(600)
 async def test_watches_that_no_start_mends_fail_liveness(
     world: World, operator: Operator, proxy: Proxy
 ) -> None:
