@@ -85,3 +85,8 @@ def test_a_fetch_that_failed_is_not_told_as_converting() -> None:
         push={},
     )
     assert view(job("x"), [pod], CONFIG, NOW).progress == ("Fetching", "fetch has failed")
+
+
+def test_a_job_whose_last_container_has_ended_is_not_told_as_starting() -> None:
+    pod = job_pod("Running", fetch=ended(), convert=ended(), push=ended())
+    assert view(job("x"), [pod], CONFIG, NOW).progress[0] == "Pushing"

@@ -137,7 +137,9 @@ def _pod_progress(pod: Manifest, now: datetime) -> tuple[str, str]:
             reason, what = STEPS[container["name"]]
             begun = "running" in state or container["name"] != first
             return (reason, what) if begun else ("JobStarting", "the Job is starting")
-    return "JobStarting", "the Job is starting"
+    # All of them have ended well: the Job is about to be complete.
+    last = next((container["name"] for container in reversed(list(_containers(pod)))), "")
+    return STEPS.get(last, ("JobStarting", "the Job is starting"))
 
 
 def view(job: Manifest | None, pods: Sequence[Manifest], config: Config, now: datetime) -> JobView:

@@ -41,6 +41,7 @@ LIMITED = {
     "DeadlineExceeded",
     "OOMKilled",
     "SourceTooLarge",
+    "SourceTooManyFiles",
     "WorkVolumeFull",
 }
 
@@ -61,7 +62,7 @@ def check_seconds(attempts: int) -> float:
 
 
 def limits_of(failure: Failure, config: Config) -> str | None:
-    """Return a mark of the limits that a failure is due to, None if it is due to others things."""
+    """Return a mark of the limits that a failure is due to, None if it is due to other things."""
     return _mark(config) if failure.reason in LIMITED else None
 
 

@@ -126,7 +126,8 @@ class WorkQueue(Generic[K]):
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
         pause = min(FIRST_BACKOFF_SECONDS * 2.0 ** min(count, 32), LAST_BACKOFF_SECONDS)
-        # An event during the work does not cut the backoff short: it may well come of our own half-done writes.
+        # Nothing that came during the work cuts the backoff short: it may well be of our own half-done writes.
+        self._due.pop(key, None)
         if key in self._again:
             self._again.discard(key)
             self._observer.dropped(key)
