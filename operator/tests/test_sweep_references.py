@@ -88,6 +88,13 @@ OBJECTS = {
     ),
     "an image's versions": ("AccelImage", {}, DONE, "digests", {(IMAGE, D)}),
     "an image's own repository": ("AccelImage", {"repository": "a/b"}, DONE, "digests", {("a/b", D)}),
+    "an image's base": (
+        "AccelImage",
+        {},
+        {**DONE, "runtimeBase": f"localhost:5000/base/runtime@{E}"},
+        "digests",
+        {("base/runtime", E)},
+    ),
     "an image that moves": (
         "AccelImage",
         {"repository": "a/b"},

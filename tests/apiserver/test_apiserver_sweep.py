@@ -8,6 +8,7 @@ import pytest
 from accel.oci import Document, Manifest
 from accel.oci import Registry as Store
 from accel.oci.manifests import EMPTY_DESCRIPTOR
+from accel_toolchain.versions import put_record
 from fpga_operator.config import Config, Images, Registry, Sweep
 from fpga_operator.run.cluster import Cluster
 from fpga_operator.run.registrylist import Listing
@@ -85,13 +86,14 @@ async def pod(world: World, name: str, image: str) -> None:
     )
 
 
+def settings(service: Service) -> Config:
+    images = Images(toolchain="t", converter="c", runtime="r")
+    return Config(images=images, registry=Registry(endpoint=service.endpoint))
+
+
 async def listed(service: Service, repository: str) -> set[str]:
     """The digests that a tag leads to."""
-    config = Config(
-        images=Images(toolchain="t", converter="c", runtime="r"),
-        registry=Registry(endpoint=service.endpoint),
-    )
-    async with connect(config) as registry:
+    async with connect(settings(service)) as registry:
         return set((await Listing().repository(registry, repository, private=True)).manifests)
 
 
@@ -306,6 +308,22 @@ async def test_a_chosen_repository_is_remembered_when_its_image_is_gone(
         await world.delete("AccelImage", "net")
         await sweeper().sweep(dry_run=False, grace_seconds=0)
         assert store.tags(chosen) == ["mine"]
+
+
+async def test_an_index_whose_records_are_gone_is_still_ours(service: Service) -> None:
+    """In a chosen repository, after a sweep that was cut short; what users pushed there is not."""
+    subject = Manifest(EMPTY_DESCRIPTOR, (EMPTY_DESCRIPTOR,), {"accel.dev/key": "k"})
+    body = Document(subject.media_type, subject.to_bytes())
+    with Store(service.endpoint) as store:
+        store.put_blob("shop/net", b"{}")
+        record = put_record(store, "shop/net", body, {}, {})
+        theirs = Manifest(EMPTY_DESCRIPTOR, (EMPTY_DESCRIPTOR,), {"by": "hand"})
+        foreign = store.put_manifest("shop/net", "mine", Document(theirs.media_type, theirs.to_bytes()))
+    async with connect(settings(service)) as registry:
+        assert await registry.delete("shop/net", record.digest)
+        found = await Listing().repository(registry, "shop/net", private=False)
+    assert {m.digest: m.ours for m in found.manifests.values() if m.digest == foreign} == {foreign: False}
+    assert [m.ours for m in found.manifests.values() if m.digest != foreign] == [True]
 
 
 @pytest.mark.parametrize(("sources", "left"), [(False, 2), (True, 1)])

@@ -102,7 +102,7 @@ def _image(found: References, body: Manifest) -> None:
     model = spec.get("modelRef") or {}
     if model.get("version"):
         found.tags.add((f"models/{namespace}/{model.get('name')}", f"v{model['version']}"))
-    for reference in (status.get("image"), status.get("buildLog")):
+    for reference in (status.get("image"), status.get("buildLog"), status.get("runtimeBase")):
         found.refer(str(reference or ""))
 
 

@@ -5,7 +5,6 @@ that is named after a digest (`sha256-<hex>`, with or without more behind it) to
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fpga_operator.plan.sweep import Repository, Stored, subject_of
@@ -89,17 +88,10 @@ def _stored(contents: dict[str, Content], tags: dict[str, set[str]], *, private:
     made = {digest for digest, content in contents.items() if content.key or content.record}
     found = {}
     for digest, content in contents.items():
-        names = frozenset(tags.get(digest, ()))
-        # The index of records is ours where what it lists is; one without entries is where its subject is.
-        ours = digest in made or (
-            content.is_index and bool(names) and all(map(subject_of, names)) and _all(content.children, made)
-        )
+        names, children = frozenset(tags.get(digest, ())), content.children & set(contents)
+        # An index of records is ours, also one whose records a sweep that was cut short has taken already.
+        records = content.is_index and bool(names) and all(map(subject_of, names)) and children <= made
         found[digest] = Stored(
-            digest, names, content.children & set(contents), content.is_index, private or ours
+            digest, names, children, content.is_index, private or digest in made or records
         )
     return found
-
-
-def _all(children: Iterable[str], made: set[str]) -> bool:
-    listed = set(children)
-    return bool(listed) and listed <= made

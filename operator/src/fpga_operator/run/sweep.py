@@ -236,6 +236,9 @@ class Sweeper:
 
     async def _references(self, kinds: Iterable[str]) -> References:
         found = References()
+        images = self._config.images
+        for image in (images.toolchain, images.converter, images.runtime):
+            found.refer(image)  # they may lie in this registry too
         for kind in kinds:
             async for body in self._cluster.each(kind):
                 read(found, kind, body)
