@@ -75,8 +75,13 @@ def pod_of(kube: Kube) -> Object:
 
 
 def held(kube: Kube) -> Object:
-    (entry,) = kube.get("accelservice", NAME)["status"]["devices"]
-    found: Object = entry
+    """The device that its pod holds; one that is ending elsewhere may still hold another."""
+
+    def entry() -> Object | None:
+        name, status = pod_of(kube)["metadata"]["name"], kube.get("accelservice", NAME)["status"]
+        return next((d for d in status.get("devices", []) if d["pod"] == name), None)
+
+    found: Object = kube.until("its status names its device", entry)
     return found
 
 
