@@ -8,7 +8,7 @@ status of the objects; `restart` takes the store away.
 import copy
 import hashlib
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -87,6 +87,7 @@ class Executor:
         self.api, self.store = api, store
         self.writes = 0
         self.kill_at: int | None = None
+        self.check_history: Callable[[Key, Manifest, Manifest], None] = lambda *_: None
 
     def _write(self) -> None:
         if self.kill_at is not None and self.kill_at <= 0:
@@ -137,7 +138,7 @@ class Executor:
         live = self.api.objects.get(key)
         if live is None or live["metadata"]["uid"] != owner.uid:
             return False
-        assert live.get("status") != plan.status or current != live.get("status")
+        self.check_history(key, live.get("status") or {}, plan.status)
         self.store.put(self.api.put({**live, "status": plan.status}))
         return True
 
@@ -185,6 +186,7 @@ class World:
         """End the process and start another: it lists everything first."""
         self.store = Store()
         self.executor = Executor(self.api, self.store)
+        self.executor.check_history = self.check_history
         self.slots = JobSlots(self.store, LIMIT)
         self.todo: set[Key] = set()
         self.due: dict[Key, float] = {}
@@ -320,6 +322,30 @@ class World:
     def lose(self, repository: str, number: int) -> None:
         """Take a manifest out of the registry."""
         del self.tags[repository][number]
+
+    def check_history(self, key: Key, before: Manifest, after: Manifest) -> None:
+        """A version that someone names and the registry has never leaves a status; as far as the operator knows."""
+        head, kind, ref = {
+            "FpgaModel": ("models", "AccelImage", "modelRef"),
+            "AccelImage": ("images", "AccelService", "imageRef"),
+        }.get(key.kind, ("", "", ""))
+        repository = f"{head}/{key.namespace}/{key.name}"
+        stays = {v["version"] for v in after.get("versions", [])}
+        for version in before.get("versions", []):
+            named = any(
+                body["spec"][ref] == {"name": key.name, "version": version["version"]}
+                for body in self.store.all(kind)
+            )
+            gone = (repository, version["digest"]) in self.reported or not self.holds(
+                repository, version["digest"]
+            )
+            assert version["version"] in stays or gone or not named, f"{key} dropped {version}"
+
+    def forget_ended_jobs(self) -> None:
+        """Remove the Jobs whose time to live is over."""
+        for job in self.api.of("Job"):
+            if job.get("status"):
+                self.api.delete(key_of(job))
 
     def check_registry(self) -> None:
         """Find out what statuses name and the registry has not, as the sweep does."""

@@ -120,6 +120,10 @@ class WorldMachine(RuleBasedStateMachine):
         self.world.end(data.draw(st.sampled_from(self.world.running())), how)
 
     @rule()
+    def ended_jobs_are_collected(self) -> None:
+        self.world.forget_ended_jobs()
+
+    @rule()
     def pods_come_and_go(self) -> None:
         self.world.kubelet()
 

@@ -1,4 +1,4 @@
-"""Requests, history and checks against a real API server: the status fields pass its schema, and nothing is run twice."""
+"""Requests, history and checks against a real API server: its schema takes the fields, and nothing is run twice."""
 
 from typing import Any
 
