@@ -1,6 +1,5 @@
 """Whether a watch is known to be late: lists against deliveries, on a clock that tests move."""
 
-from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -28,9 +27,7 @@ class World:
         self.failure: dict[str, ApiFailure] = {}
         self.vanished: list[str] = []
         self.store = Store()
-        self.freshness = Freshness(
-            cast(Cluster, self), self.store, lambda gone: self._gone(gone), lambda: self.now
-        )
+        self.freshness = Freshness(cast(Cluster, self), self.store, self._gone, lambda: self.now)
 
     async def list(self, kind: str, *_: Any, **__: Any) -> list[Object]:
         if failure := self.failure.get(kind) or self.failure.get("*"):
@@ -56,8 +53,8 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    yield World()
+async def world() -> World:
+    return World()
 
 
 async def test_an_idle_world_is_fresh_for_ever(world: World) -> None:
