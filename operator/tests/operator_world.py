@@ -377,6 +377,7 @@ class World:
                 name = f"srv-{meta['name']}-{revision}-{number}"
                 if Key("Pod", "demo", name) not in self.api.objects:
                     pod = server_pod(name, revision, node="n", ready=True, service=meta["name"])
+                    del pod["metadata"]["uid"]  # each pod has one of its own, also under the same name
                     pod["metadata"]["ownerReferences"] = [{"uid": meta["uid"]}]
                     pod["status"]["containerStatuses"] = [{"name": "server", "ready": True, "state": RUNNING}]
                     self.api.put(pod)
@@ -391,30 +392,39 @@ class World:
 
     # -- the end --------------------------------------------------------------------------------------------
 
+    def cycle(self) -> None:
+        """Let everything that is due happen once, in good order."""
+        self.check_registry()
+        while self.api.events:
+            self.deliver()
+        self.resync()
+        while self.todo:
+            self.work(min(self.todo))
+        for job in self.running():
+            self.end(job)
+        self.kubelet()
+        while self.api.events:
+            self.deliver()
+        while self.todo:
+            self.work(min(self.todo))
+
     def settle(self) -> None:
         """Let everything happen in good order until nothing changes any more but the times of the next checks."""
         quiet, before = 0, None
+        history: list[Manifest] = []
         for _ in range(120):
-            self.check_registry()
-            while self.api.events:
-                self.deliver()
-            self.resync()
-            while self.todo:
-                self.work(min(self.todo))
-            for job in self.running():
-                self.end(job)
-            self.kubelet()
-            while self.api.events:
-                self.deliver()
-            while self.todo:
-                self.work(min(self.todo))
+            self.cycle()
             self.passes(601)
             now = self.essence()
             quiet = quiet + 1 if now == before else 0
             before = now
             if quiet == 4:
                 return
-        raise AssertionError(f"it does not come to rest: {json.dumps(now, indent=1)}")
+            history.append(now)
+        moving = {
+            name: [h.get(name) for h in history[-3:]] for name in now if history[-2].get(name) != now[name]
+        }
+        raise AssertionError(f"it does not come to rest: {json.dumps(moving)}")
 
     def essence(self) -> Manifest:
         """Return what is told of every object, without the record of Jobs."""

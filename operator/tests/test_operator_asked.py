@@ -234,6 +234,14 @@ class TestLostModel:
         assert life.pass_over().children == (), "nor when the report is withdrawn"
         assert len(life.pass_over(self.lost).children) == 1, "lost a second time"
 
+    def test_a_report_that_outlives_the_repair_is_a_new_loss(self) -> None:
+        life = converted()
+        life.pass_over(self.lost)
+        life.ends(self.lost, **pushed())
+        life.seconds += 70
+        assert len(life.pass_over(self.lost).children) == 1
+        assert life.flag("Available") == "False"
+
     def test_a_failure_says_what_is_lost_and_does_not_loop(self) -> None:
         life = converted()
         life.pass_over(self.lost)
@@ -327,9 +335,9 @@ def test_an_image_that_was_built_needs_its_model_no_more() -> None:
 
 def test_reports_are_told_from_repairs() -> None:
     reported = losses({D1, D2}, [Loss(D1, 2), Loss(D1, 1)])
-    assert reported == {D1: Loss(D1, 2), D2: Loss(D2)}
+    assert reported == {D1: Loss(D1, 2, checked=True), D2: Loss(D2, checked=True)}
     record = JobRecord(name="x", outcome="Succeeded", lost=f"{D1}#2")
-    assert unanswered(record, reported) == {D2}
-    assert unanswered(record.model_copy(update={"lost": f"{D1}#1"}), reported) == {D1, D2}
-    assert unanswered(record.model_copy(update={"outcome": "Running"}), reported) == {D1, D2}
+    assert unanswered(record, reported, NOW) == {D2}
+    assert unanswered(record.model_copy(update={"lost": f"{D1}#1"}), reported, NOW) == {D1, D2}
+    assert unanswered(record.model_copy(update={"outcome": "Running"}), reported, NOW) == {D1, D2}
     assert Loss.parse(str(Loss(D1, 3))) == Loss(D1, 3)

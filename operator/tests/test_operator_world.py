@@ -120,6 +120,11 @@ class WorldMachine(RuleBasedStateMachine):
         self.world.end(data.draw(st.sampled_from(self.world.running())), how)
 
     @rule()
+    def all_goes_well_for_a_while(self) -> None:
+        for _ in range(2):
+            self.world.cycle()
+
+    @rule()
     def ended_jobs_are_collected(self) -> None:
         self.world.forget_ended_jobs()
 

@@ -84,8 +84,8 @@ Name = Annotated[
     checked(
         rule(
             "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-            "a name has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit: write it as "
-            "kubectl get shows it",
+            "a name has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit: "
+            "write it as kubectl get shows it",
         )
     ),
 ]

@@ -6,11 +6,12 @@ registry has lost. Together they give the Job's name, so that each question is p
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from fpga_operator.api.fpgamodel import JobRecord
 from fpga_operator.plan.jobs import job_name
-from fpga_operator.plan.types import REQUESTED_AT, Owner
+from fpga_operator.plan.types import REQUESTED_AT, Owner, parse_time
 
 REQUEST_CHARACTERS = 256  # what the status holds of the annotation
 
@@ -24,6 +25,7 @@ class Loss:
 
     digest: str
     misses: int = 0
+    checked: bool = False  # the registry itself said so, and says so until it is there again
 
     def __str__(self) -> str:
         return f"{self.digest}#{self.misses}"
@@ -37,19 +39,29 @@ class Loss:
 
 def losses(lost: Iterable[str], missed: Iterable[Loss] = ()) -> dict[str, Loss]:
     """Return what is reported lost, by digest: by the registry itself, and by builds that did not find it."""
-    found = {digest: Loss(digest) for digest in lost}
+    found = {digest: Loss(digest, checked=True) for digest in lost}
     for loss in missed:
-        if loss.misses >= found.get(loss.digest, loss).misses:
-            found[loss.digest] = loss
+        known = found.get(loss.digest, loss)
+        if loss.misses >= known.misses:
+            found[loss.digest] = Loss(loss.digest, loss.misses, known.checked)
     return found
 
 
-def unanswered(record: JobRecord | None, reported: Mapping[str, Loss]) -> frozenset[str]:
-    """Return the digests that are gone, without those that the Job on record has made again since."""
+def believed(record: JobRecord, loss: Loss, now: datetime) -> bool:
+    """Tell whether a repair is taken to be newer than a report of the same loss.
+
+    A build's report stands until its next attempt; the registry's own is soon renewed or taken back.
+    """
+    return not loss.checked or record.retry_time is None or now < parse_time(record.retry_time)
+
+
+def unanswered(record: JobRecord | None, reported: Mapping[str, Loss], now: datetime) -> frozenset[str]:
+    """Return the digests that are gone, without those that the Job on record has just made again."""
     gone = set(reported)
     if record is not None and record.outcome == "Succeeded" and record.lost:
         repaired = Loss.parse(record.lost)
-        if repaired.digest in gone and reported[repaired.digest].misses <= repaired.misses:
+        report = reported.get(repaired.digest)
+        if report is not None and report.misses <= repaired.misses and believed(record, report, now):
             gone.discard(repaired.digest)
     return frozenset(gone)
 
@@ -60,7 +72,12 @@ def request(owner: Owner) -> str:
 
 
 def present(
-    owner: Owner, inputs: Mapping[str, Any], previous: JobRecord | None, loss: Loss | None, former: str = ""
+    owner: Owner,
+    inputs: Mapping[str, Any],
+    previous: JobRecord | None,
+    loss: Loss | None,
+    now: datetime,
+    former: str = "",
 ) -> JobRecord:
     """Return the record for what is asked now: the previous one if it is about the same, else one of a Job to be run.
 
@@ -90,7 +107,16 @@ def present(
     if loss is None:
         if previous.outcome == "Failed" and repairs is not None:
             return fresh(None)  # the content is back without our doing
-        return previous.model_copy(update={"name": fresh(None).name, "requested_at": asked, "lost": None})
+        return previous.model_copy(
+            update={
+                "name": fresh(None).name,
+                "requested_at": asked,
+                "lost": None,
+                "retry_time": None if repairs is not None else previous.retry_time,
+            }
+        )
     if repairs is None or repairs.digest != loss.digest or repairs.misses < loss.misses:
         return fresh(loss)
+    if previous.outcome == "Succeeded" and not believed(previous, loss, now):
+        return fresh(Loss(loss.digest, repairs.misses + 1))  # lost once more
     return previous

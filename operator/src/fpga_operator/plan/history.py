@@ -3,6 +3,7 @@
 What no status names any more, the registry's sweep removes later; so the rule here is what may be lost.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -51,7 +52,7 @@ def merged(known: Sequence[V], said: Sequence[V], made: V, *, cut: bool) -> tupl
     """
     found = {v.version: v for v in [*said, made]}
     if cut:
-        oldest = min((v.version for v in said), default=0)
+        oldest = min((v.version for v in said), default=math.inf)
         found |= {v.version: v for v in known if v.version < oldest and v.version not in found}
     return tuple(found[number] for number in sorted(found, reverse=True))
 

@@ -92,7 +92,7 @@ def plan_image(desired: ImageDesired, observed: ImageObserved, config: Config, n
         status = status.model_copy(update={"versions": (), "image": None, "image_version": None})
     conditions = Conditions(owner, observed.status, now)
     reported = losses(observed.lost)
-    gone = unanswered(status.job, reported)
+    gone = unanswered(status.job, reported, now)
     status = _kept(desired, observed, status, gone)
     stopped = interruption(owner, observed.fault, "image")
     if stopped is not None:
@@ -114,11 +114,16 @@ def plan_image(desired: ImageDesired, observed: ImageObserved, config: Config, n
         {"model": target.digest, "base": base, "repository": repository(desired)},
         status.job,
         reported.get(built.digest) if built is not None else None,
+        now,
     )
     if built in there and built is not None and _answered(owner, status.job, record):
         # The Job of this name is as good as done: an image that was built before needs none.
         done = JobRecord(
-            name=record.name, outcome="Succeeded", requested_at=record.requested_at, lost=record.lost
+            name=record.name,
+            outcome="Succeeded",
+            requested_at=record.requested_at,
+            lost=record.lost,
+            retry_time=record.retry_time if record.lost else None,
         )
         status = _serve(desired, status.model_copy(update={"job": done}), conditions, built)
         plan = _finish(desired, observed, status, conditions)

@@ -107,7 +107,15 @@ def follow(owner: Owner, record: JobRecord, there: Jobs, config: Config, now: da
             requeue_after=seen.look_again,
         )
     if seen.phase is Phase.SUCCEEDED and seen.result is not None:
-        done = JobRecord(name=name, outcome="Succeeded", requested_at=record.requested_at, lost=record.lost)
+        # What the registry said before the repair is old; what it says a while after is new.
+        trusted = format_time(now + timedelta(seconds=check_seconds(1))) if record.lost else None
+        done = JobRecord(
+            name=name,
+            outcome="Succeeded",
+            requested_at=record.requested_at,
+            lost=record.lost,
+            retry_time=trusted,
+        )
         return Flow(done, result=seen.result, deletes=deletes)
     failure = seen.failure or Failure(
         "job", "ResultLost", "the Job succeeded but its result is gone", retry=True

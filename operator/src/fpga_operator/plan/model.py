@@ -95,7 +95,7 @@ def plan_model(desired: ModelDesired, observed: ModelObserved, config: Config, n
     owner, previous = desired.owner, observed.status
     conditions = Conditions(owner, previous, now)
     reported = losses(observed.lost, observed.missed)
-    gone = unanswered(previous.job, reported)
+    gone = unanswered(previous.job, reported, now)
     latest = next((v for v in previous.versions if v.version == previous.latest_version), None)
     lost = latest is not None and latest.digest in gone
     available = _available(previous, lost=lost)
@@ -107,7 +107,7 @@ def plan_model(desired: ModelDesired, observed: ModelObserved, config: Config, n
         return _finish(owner, status, conditions)
 
     loss = reported.get(latest.digest) if latest is not None else None
-    record = present(owner, inputs(desired.spec), previous.job, loss, former_name(owner, desired.spec))
+    record = present(owner, inputs(desired.spec), previous.job, loss, now, former_name(owner, desired.spec))
     name = record.name
     flow = follow(owner, record, observed.jobs, config, now)
     status = status.model_copy(update={"job": flow.record})
