@@ -25,8 +25,8 @@ Repository = Annotated[
     checked(
         rule(
             r"self.matches('^[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*$')",
-            "spec.repository names a repository of the configured registry in lower case: letters and digits, joined by "
-            "one of . _ - and /, without host and tag, such as teams/vision/net",
+            "spec.repository names a repository of the configured registry in lower case: letters and digits, joined "
+            "by one of . _ - and /, without host and tag, such as teams/vision/net",
         )
     ),
 ]
