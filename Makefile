@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 export OMP_NUM_THREADS ?= 1
-ROOMS := client cluster device-plugin operator runtime-image simulator toolchain
+ROOMS := $(patsubst %/pyproject.toml,%,$(wildcard */pyproject.toml))
 PROJECT := $(wildcard $(addsuffix /src,$(ROOMS)))
 CHECKED := $(PROJECT) $(wildcard $(addsuffix /tests,$(ROOMS)) charts/tests tests examples bench)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
-ROOMS = ["client", "cluster", "device-plugin", "operator", "runtime-image", "simulator", "toolchain"]
+ROOMS = sorted(file.parent.name for file in ROOT.glob("*/pyproject.toml"))
 SOURCES = [f"{room}/src" for room in ROOMS]
 CODE = [
     *SOURCES,

@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HEARTBEAT_S = 15.0
+ON_BOTH_PROCESSORS = ("-n", "2", "--dist", "loadfile")  # much of these tests' time is waiting
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         reports = (Path(scratch) / f"{number}.xml" for number in range(99))
         ok = run(Phase("checks", [sys.executable, "scripts/check.py"], is_pytest=False), tally, next(reports))
-        ok &= run(pytest_phase("unit tests", "-q", "-m", "not tensorflow"), tally, next(reports))
+        ok &= run(
+            pytest_phase("unit tests", "-q", "-m", "not tensorflow", *ON_BOTH_PROCESSORS),
+            tally,
+            next(reports),
+        )
         ok &= run(pytest_phase("against TensorFlow itself", "-v", "-m", "tensorflow"), tally, next(reports))
         build = Phase("binaries", [sys.executable, "-m", "accel_cluster", "build"], is_pytest=False)
         if run(build, tally, next(reports)):
-            ok &= run(pytest_phase("a real API server", "tests/apiserver", "-v"), tally, next(reports))
+            api = pytest_phase("a real API server", "tests/apiserver", "-v", *ON_BOTH_PROCESSORS)
+            ok &= run(api, tally, next(reports))
             ok &= on_a_cluster(tally, reports)
         else:
             ok = False

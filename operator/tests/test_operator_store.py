@@ -23,9 +23,34 @@ KEPT: dict[str, tuple[Object, Object]] = {
         body("Pod", "p", spec={"nodeName": "n", "containers": [{"image": "x"}]}, status={"phase": "Running"}),
         {"spec": {"nodeName": "n"}, "status": {"phase": "Running"}},
     ),
-    "a Job's status": (
-        body("Job", "j", spec={"template": {"spec": {"containers": []}}}, status={"active": 1}),
-        {"status": {"active": 1}},
+    "a Job's status and the limits that messages name": (
+        body(
+            "Job",
+            "j",
+            spec={
+                "activeDeadlineSeconds": 90,
+                "backoffLimit": 0,
+                "template": {
+                    "spec": {
+                        "volumes": [{"name": "work"}],
+                        "containers": [{"name": "push", "image": "x", "resources": {"limits": {"memory": "1Gi"}}}],
+                    }
+                },
+            },
+            status={"active": 1},
+        ),
+        {
+            "spec": {
+                "activeDeadlineSeconds": 90,
+                "template": {
+                    "spec": {
+                        "initContainers": [],
+                        "containers": [{"name": "push", "resources": {"limits": {"memory": "1Gi"}}}],
+                    }
+                },
+            },
+            "status": {"active": 1},
+        },
     ),
     "a node's address and readiness, not its images": (
         body("Node", "n", spec={"taints": []}, status={"conditions": [], "images": ["x"] * 50}),
