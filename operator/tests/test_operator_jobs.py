@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from fpga_operator.api.fpgamodel import ConversionLimits, FpgaModelSpec
+from fpga_operator.api.fpgamodel import ConversionLimits, FpgaModelSpec, FpgaModelStatus
 from fpga_operator.config import Registry
 from fpga_operator.plan.jobs import build_job, convert_job
 from fpga_operator.plan.jobview import JobView, Phase, view
@@ -23,7 +23,7 @@ def made(source: dict[str, Any], config: Any = CONFIG, **limits: Any) -> dict[st
     spec = FpgaModelSpec.model_validate({"source": source, "conversion": conversion})
     desired = ModelDesired(owner("FpgaModel"), spec)
     asked = ConversionLimits.model_validate(limits) if limits else None
-    found = convert_job(desired.owner, "x-1", {}, payload(desired, config), config, asked)
+    found = convert_job(desired.owner, "x-1", {}, payload(desired, FpgaModelStatus(), config), config, asked)
     pod: dict[str, Any] = found["spec"]["template"]["spec"]
     return pod | {"deadline": found["spec"]["activeDeadlineSeconds"]}
 
@@ -171,7 +171,7 @@ def test_what_messages_need_outlives_the_store() -> None:
         ModelDesired(owner("FpgaModel"), spec),
         ConversionLimits(memory="3Gi", deadline_seconds=20),
     )
-    live = convert_job(desired.owner, "x", {}, payload(desired, CONFIG), CONFIG, asked)
+    live = convert_job(desired.owner, "x", {}, payload(desired, FpgaModelStatus(), CONFIG), CONFIG, asked)
     live["metadata"] |= {"uid": "job-uid"}
     live["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]}
     pod = waiting_pod(9, UNBOUND, "models")
@@ -221,6 +221,17 @@ def test_a_raised_deadline_gives_the_source_more_time() -> None:
         {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"deadlineSeconds": 7200}}}
     )
     desired = ModelDesired(owner("FpgaModel"), spec)
-    assert payload(desired, CONFIG)["limits"]["fetchSeconds"] == 3600
+    assert payload(desired, FpgaModelStatus(), CONFIG)["limits"]["fetchSeconds"] == 3600
     plain = replace(desired, spec=FpgaModelSpec.model_validate({"source": {"uri": "oci:///x:1"}}))
-    assert payload(plain, CONFIG)["limits"]["fetchSeconds"] == 900
+    assert payload(plain, FpgaModelStatus(), CONFIG)["limits"]["fetchSeconds"] == 900
+
+
+def test_a_job_is_told_the_numbers_that_there_were() -> None:
+    spec = FpgaModelSpec.model_validate({"source": {"uri": "oci:///sources/x:1"}})
+    digests = [f"sha256:{number:064x}" for number in range(1, 41)]
+    known = tuple(
+        {"version": number, "digest": digest} for number, digest in reversed(list(enumerate(digests, 1)))
+    )
+    status = FpgaModelStatus.model_validate({"versions": known})
+    told = payload(ModelDesired(owner("FpgaModel"), spec), status, CONFIG)["target"]["versions"]
+    assert told == {digest: number for number, digest in enumerate(digests, 1) if number > 8}

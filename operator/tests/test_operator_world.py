@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 import pytest
-from fpga_operator.api.fpgamodel import FpgaModelSpec
+from fpga_operator.api.fpgamodel import FpgaModelSpec, FpgaModelStatus
 from fpga_operator.plan.model import ModelDesired, payload
 from fpga_operator.run.store import Key, key_of
 from hypothesis import Phase, settings
@@ -200,7 +200,8 @@ class WorldMachine(RuleBasedStateMachine):
     def model_is_as_asked(self, body: Spec) -> None:
         assert ready(body) == (True, "Converted"), body["status"]
         spec = FpgaModelSpec.model_validate(body["spec"])
-        wanted = payload(ModelDesired(owner("FpgaModel", body["metadata"]["name"]), spec), CONFIG)
+        desired = ModelDesired(owner("FpgaModel", body["metadata"]["name"]), spec)
+        wanted = payload(desired, FpgaModelStatus(), CONFIG)
         digest = digest_of("model", spec.source.uri, wanted["conversion"])
         status = body["status"]
         (latest,) = [v for v in status["versions"] if v["version"] == status["latestVersion"]]

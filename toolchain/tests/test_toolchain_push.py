@@ -65,6 +65,32 @@ def test_the_digest_depends_on_the_artifact_alone(endpoint: str, convert_job: Ma
     assert second["model"]["digest"] == first["model"]["digest"]
 
 
+def test_a_wiped_registry_gives_no_number_twice(convert_job: Make, work: Workspace) -> None:
+    """The operator remembers which bytes had which number; what is new comes after all of them."""
+    job = json.loads(convert_job())
+    leave(work, "1" * 64)
+    digest = push(jobs.parse_convert(json.dumps(job)), work)["model"]["digest"]
+    job["target"]["repository"] += "-wiped"
+    job["target"]["versions"] = {digest: 3, f"sha256:{'0' * 64}": 4}
+    assert push(jobs.parse_convert(json.dumps(job)), work)["model"]["version"] == 3
+    leave(work, "2" * 64, b"other")
+    result = push(jobs.parse_convert(json.dumps(job)), work)
+    assert result["model"]["version"] == 5
+    assert [entry["version"] for entry in result["versions"]] == [5, 3]
+
+
+def test_a_number_that_is_taken_is_not_given_again(convert_job: Make, work: Workspace) -> None:
+    job = json.loads(convert_job())
+    leave(work, "1" * 64)
+    push(jobs.parse_convert(json.dumps(job)), work)
+    leave(work, "2" * 64, b"other")
+    job["target"]["repository"] += "-elsewhere"
+    digest = push(jobs.parse_convert(json.dumps(job)), work)["model"]["digest"]
+    job["target"]["repository"] = job["target"]["repository"].removesuffix("-elsewhere")
+    job["target"]["versions"] = {digest: 1}
+    assert push(jobs.parse_convert(json.dumps(job)), work)["model"]["version"] == 2
+
+
 CHANGES = {
     # name: (sha256 of the source, options)
     "changed weights": ("2" * 64, {}),

@@ -41,7 +41,7 @@ from accel_toolchain.versions import (
     get_record,
     image_key,
     list_versions,
-    next_number,
+    number_for,
     put_record,
 )
 
@@ -91,7 +91,7 @@ def _build(registry: Registry, job: BuildJob) -> dict[str, Any]:
         version = next((v for v in versions if v.key == key), None)
         if version is None:
             source = _Base(base_registry, reference.repository, base)
-            version = _assemble(registry, job, model, source, key, next_number(versions))
+            version = _assemble(registry, job, model, source, key, versions)
             versions = [version, *versions]
     record = get_record(registry, job.repository, version.digest)
     return results.success(
@@ -152,7 +152,7 @@ def _no_base(job: BuildJob, error: Rejected) -> Terminal:
 
 
 def _assemble(
-    registry: Registry, job: BuildJob, model: Document, source: _Base, key: str, number: int
+    registry: Registry, job: BuildJob, model: Document, source: _Base, key: str, versions: list[Version]
 ) -> Version:
     base_registry, base_repository, base = source.registry, source.repository, source.document
     base_manifest, model_manifest = base.manifest(), model.manifest()
@@ -183,6 +183,7 @@ def _assemble(
         Descriptor(OCI_CONFIG, digest_of(config), len(config)), tuple(layers), {**annotations, KEY: key}
     )
     document = Document(manifest.media_type, manifest.to_bytes())
+    number = number_for(document.digest, versions, job.remembered)
     log.append(f"image oci:///{job.repository}: v{number} {document.digest}")
     put_record(registry, job.repository, document, {LOG_LAYER: "\n".join(log).encode()}, {REASON: job.reason})
     registry.put_manifest(job.repository, f"v{number}", document)

@@ -7,7 +7,7 @@ are ignored.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from accel_toolchain.conditions import Terminal
@@ -53,6 +53,9 @@ class ConvertJob:
     registry_secret: str | None = None
     max_source_files: int = 20_000
     max_source_ratio: int = 200
+    remembered: Mapping[str, int] = field(
+        default_factory=dict
+    )  # digest to number of versions that there were
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class BuildJob:
     repository: str
     reason: str
     registry_secret: str | None = None
+    remembered: Mapping[str, int] = field(default_factory=dict)  # as in ConvertJob
 
 
 def parse_convert(text: str) -> ConvertJob:
@@ -104,6 +108,7 @@ def parse_convert(text: str) -> ConvertJob:
             registry_secret=job["registry"].get("secret") or None,
             max_source_files=int(limits.get("maxSourceFiles") or 20_000),
             max_source_ratio=int(limits.get("maxSourceRatio") or 200),
+            remembered=_numbers(job["target"].get("versions")),
         )
 
 
@@ -125,6 +130,7 @@ def parse_build(text: str) -> BuildJob:
             repository=str(job["target"]["repository"]),
             reason=str(job.get("reason") or "Spec"),
             registry_secret=job["registry"].get("secret") or None,
+            remembered=_numbers(job["target"].get("versions")),
         )
 
 
@@ -145,6 +151,10 @@ def _document(text: str, schema: str) -> dict[str, Any]:
     if job["schema"] != schema:
         raise ValueError(f"schema {job['schema']}")
     return dict(job)
+
+
+def _numbers(value: Any) -> dict[str, int]:
+    return {str(digest): int(number) for digest, number in (value or {}).items()}
 
 
 def _tags(value: Any) -> dict[str, str]:

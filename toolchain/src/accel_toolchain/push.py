@@ -29,7 +29,7 @@ from accel_toolchain.versions import (
     get_record,
     list_versions,
     model_key,
-    next_number,
+    number_for,
     put_record,
     read_report,
 )
@@ -72,7 +72,7 @@ def _push(registry: Registry, job: ConvertJob, work: Workspace) -> dict[str, Any
                 "RegistryUnavailable",
                 "The version that the source had is gone from the registry. It is made again.",
             )
-        version = _store(registry, job, work, key, sha256, next_number(versions))
+        version = _store(registry, job, work, key, sha256, versions)
         versions = [version, *versions]
     record = get_record(registry, job.repository, version.digest)
     report = read_report(registry, job.repository, record) if record else {}
@@ -92,7 +92,7 @@ def _push(registry: Registry, job: ConvertJob, work: Workspace) -> dict[str, Any
 
 
 def _store(
-    registry: Registry, job: ConvertJob, work: Workspace, key: str, sha256: str, number: int
+    registry: Registry, job: ConvertJob, work: Workspace, key: str, sha256: str, versions: list[Version]
 ) -> Version:
     with TemporaryDirectory(dir=work.root) as folder:
         layer = write_layer(Path(folder) / "layer.tar", layer_entries(work.artifact))
@@ -115,6 +115,7 @@ def _store(
         artifact_type=ARTIFACT_TYPE,
     )
     document = Document(manifest.media_type, manifest.to_bytes())
+    number = number_for(document.digest, versions, job.remembered)
     put_record(registry, job.repository, document, _record_layers(work), {})
     registry.put_manifest(job.repository, f"v{number}", document)
     return Version(number, document, manifest)

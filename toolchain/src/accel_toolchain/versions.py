@@ -106,9 +106,17 @@ def find_version(registry: Registry, repository: str, key: str) -> Version | Non
     return next((v for v in list_versions(registry, repository) if v.key == key), None)
 
 
-def next_number(versions: list[Version]) -> int:
-    """Return the number after the newest."""
-    return max((version.number for version in versions), default=0) + 1
+def number_for(digest: str, versions: list[Version], remembered: Mapping[str, int]) -> int:
+    """Return the number of a new version: the one that it had before, or the one after all others.
+
+    remembered: the operator's memory, digest to number. A registry that lost its content knows no numbers, and a
+    number that users have pinned must not come to mean other bytes.
+    """
+    taken = {version.number for version in versions}
+    before = remembered.get(digest)
+    if before is not None and before not in taken:
+        return before
+    return max((*taken, *remembered.values()), default=0) + 1
 
 
 def put_record(

@@ -11,6 +11,7 @@ from fpga_operator.plan.words import counted
 
 HISTORY = 10
 MAX_VERSIONS = 256  # what the status holds
+TOLD = 32  # what a Job is told of them
 
 
 class Numbered(Protocol):
@@ -55,6 +56,12 @@ def merged(known: Sequence[V], said: Sequence[V], made: V, *, cut: bool) -> tupl
         oldest = min((v.version for v in said), default=math.inf)
         found |= {v.version: v for v in known if v.version < oldest and v.version not in found}
     return tuple(found[number] for number in sorted(found, reverse=True))
+
+
+def remembered(versions: Sequence[Numbered]) -> dict[str, int]:
+    """Return digest to number of the newest versions, for a Job whose registry may have lost them."""
+    newest = sorted(versions, key=lambda v: v.version, reverse=True)[:TOLD]
+    return {v.digest: v.version for v in newest}
 
 
 def dropped_story(kind: str, name: str, version: int, versions: Sequence[Numbered], limit: int | None) -> str:

@@ -9,7 +9,7 @@ from fpga_operator.api.fpgamodel import JobRecord, ModelVersion
 from fpga_operator.config import Config
 from fpga_operator.plan.asked import Loss, losses, present, request, unanswered
 from fpga_operator.plan.conditions import Conditions, Situation, changes
-from fpga_operator.plan.history import kept, merged
+from fpga_operator.plan.history import kept, merged, remembered
 from fpga_operator.plan.jobflow import Flow, Jobs, follow, superseded, unusable
 from fpga_operator.plan.jobs import build_job
 from fpga_operator.plan.modelref import ModelSeen, choose
@@ -61,9 +61,17 @@ def _denied(desired: ImageDesired) -> Verdict | None:
     )
 
 
-def payload(desired: ImageDesired, target: ModelVersion, base: str, reason: str, config: Config) -> Manifest:
+def payload(
+    desired: ImageDesired,
+    status: AccelImageStatus,
+    target: ModelVersion,
+    base: str,
+    reason: str,
+    config: Config,
+) -> Manifest:
     """Return ACCEL_JOB of the build."""
     owner, spec = desired.owner, desired.spec
+    versions = status.versions if status.repository == repository(desired) else ()
     return {
         "schema": "accel.dev/build-job/v1",
         "image": {
@@ -80,7 +88,7 @@ def payload(desired: ImageDesired, target: ModelVersion, base: str, reason: str,
         "base": base,
         "baseInsecure": config.registry.insecure_bases,
         "registry": {"endpoint": config.registry.endpoint, "secret": config.registry.secret_name or None},
-        "target": {"repository": repository(desired)},
+        "target": {"repository": repository(desired), "versions": remembered(versions)},
         "reason": reason,
     }
 
@@ -135,7 +143,7 @@ def plan_image(desired: ImageDesired, observed: ImageObserved, config: Config, n
     flow = _noticed(desired, target, follow(owner, record, observed.jobs, config, now))
     reason = "Spec" if not status.versions or status.image is None else "Model"
     labels = labels_for(IMAGE_LABEL, owner.name)
-    content = payload(desired, target, base, reason, config)
+    content = payload(desired, observed.status, target, base, reason, config)
     job = build_job(owner, record.name, labels, content, config)
     status = status.model_copy(update={"runtime_base": base})
     status = _told(desired, flow, target, status, conditions, gone)

@@ -14,7 +14,7 @@ from fpga_operator.api.fpgamodel import (
 from fpga_operator.config import Config
 from fpga_operator.plan.asked import Loss, losses, present, unanswered
 from fpga_operator.plan.conditions import Conditions, Situation, changes
-from fpga_operator.plan.history import kept, merged
+from fpga_operator.plan.history import kept, merged, remembered
 from fpga_operator.plan.jobflow import Jobs, follow, unusable
 from fpga_operator.plan.jobs import convert_job
 from fpga_operator.plan.jobview import Failure
@@ -53,7 +53,7 @@ def repository(owner: Owner) -> str:
     return f"models/{owner.namespace}/{owner.name}"
 
 
-def payload(desired: ModelDesired, config: Config) -> Manifest:
+def payload(desired: ModelDesired, status: FpgaModelStatus, config: Config) -> Manifest:
     """Return ACCEL_JOB of the conversion, every default written out."""
     owner, spec = desired.owner, desired.spec
     conversion, verification = spec.conversion or Conversion(), spec.verification or Verification()
@@ -77,7 +77,7 @@ def payload(desired: ModelDesired, config: Config) -> Manifest:
         },
         "verification": {"samples": verification.samples or 4, "tolerance": verification.tolerance},
         "registry": {"endpoint": config.registry.endpoint, "secret": config.registry.secret_name or None},
-        "target": {"repository": repository(owner)},
+        "target": {"repository": repository(owner), "versions": remembered(status.versions)},
         "limits": {
             "maxSourceBytes": config.jobs.max_source_bytes,
             "maxSourceFiles": config.jobs.max_source_files,
@@ -130,7 +130,9 @@ def plan_model(desired: ModelDesired, observed: ModelObserved, config: Config, n
     labels = labels_for(MODEL_LABEL, owner.name)
     limits = desired.spec.conversion.limits if desired.spec.conversion is not None else None
     children = (
-        (convert_job(owner, name, labels, payload(desired, config), config, limits),) if flow.create else ()
+        (convert_job(owner, name, labels, payload(desired, previous, config), config, limits),)
+        if flow.create
+        else ()
     )
     return replace(
         _finish(owner, status, conditions, requeue_after=flow.requeue_after),
