@@ -443,7 +443,8 @@ def test_the_table_of_nothing(cluster: Cluster) -> None:
 @contextmanager
 def watching(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     program = str(Path(sys.executable).with_name("kubectl-accel"))
-    command = [program, "status", "net", *arguments]
+    # A shell in the background has its children ignore Ctrl-C; the one in these tests is a user's.
+    command = ["env", "--default-signal=INT", program, "status", "net", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         yield process
 
