@@ -100,6 +100,11 @@ ZERO = {"job": {"name": "a", "outcome": "Running"}}
 STEPS: dict[str, tuple[Object, Object, jobtimes.Ended | None]] = {
     "starts": ({}, ZERO, None),
     "goes on": (ZERO, ZERO, None),
+    "fails once more at a later look": (
+        {"job": {"name": "a", "outcome": "Checking", "attempts": 1}},
+        {"job": {"name": "a", "outcome": "Failed", "attempts": 2}},
+        jobtimes.Ended("a", "checked"),
+    ),
     "succeeds": (ZERO, {"job": {"name": "a", "outcome": "Succeeded"}}, jobtimes.Ended("a", "succeeded")),
     "ends at the first look": (
         {}, {"job": {"name": "a", "outcome": "Failed"}}, jobtimes.Ended("a", "failed"),

@@ -30,7 +30,7 @@ class Upstream:
         """Return what it says of itself, for the message of the object that waits."""
         ready = self.status.condition("Ready")
         if self.status.observed_generation != self.generation or ready is None:
-            return f"{self.kind} {self.name} has changed and is not done yet"
+            return f"{self.kind} {self.name}, whose newest spec is not done yet"
         return f"{self.kind} {self.name}: {ready.reason}: {ready.message}"
 
 

@@ -21,8 +21,11 @@ def ended(before: Manifest, after: Manifest) -> Ended | None:
     outcome = OUTCOMES.get(new.get("outcome", ""))
     if outcome is None:
         return None
-    same = all(old.get(field) == new.get(field) for field in ("name", "outcome", "attempts"))
-    return None if same else Ended(new["name"], outcome)
+    if all(old.get(field) == new.get(field) for field in ("name", "outcome", "attempts")):
+        return None
+    # A look at a fault that still stands is no news: one wrong tag must not look like many failures.
+    again = outcome == "failed" and old.get("outcome") == "Checking"
+    return Ended(new["name"], "checked" if again else outcome)
 
 
 def seconds(job: Manifest) -> float | None:

@@ -84,7 +84,7 @@ class Metrics:
         self.job_seconds = Histogram(
             "accel_job_duration_seconds",
             "Seconds from a Job's start to its end, by the kind that it worked for and its outcome: "
-            "succeeded, failed or retried.",
+            "succeeded, failed, retried, or checked (a fault outside of the object that still stands).",
             ("kind", "outcome"),
             buckets=JOB_BUCKETS,
             registry=own,
