@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from accel import AccelError, ServiceNotReady, client_from_service
 from accel.cli.scoring import Wish, classes, read_labels
+from accel.oci.local import LocalRegistry
 from accel.service import endpoint_of
 from accel.tfs import tensors
 from accel.tfs.messages import PredictResponse
@@ -158,6 +159,67 @@ def test_refusals_are_one_line(cluster: Cluster, picture: str) -> None:
             assert done.returncode == 1, name
             assert words in done.stderr, (name, done.stderr)
             assert len(done.stderr.strip().splitlines()) == 1, (name, done.stderr)
+
+
+@pytest.mark.parametrize("top", ["models", "images"])
+def test_the_operators_repositories_are_not_pushed_to(cluster: Cluster, tmp_path: Path, top: str) -> None:
+    done = run("push", str(tmp_path), f"oci:///{top}/demo/cats:1")
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: oci:///{top}/demo/cats:1: what is below {top}/ is the operator's. Push to oci:///sources/cats:1\n"
+    )
+
+
+FOLDERS = {
+    # name: (files, whether there is a warning)
+    "SavedModel": (["saved_model.pb", "variables/variables.index"], False),
+    "one folder down": (["cats/model.onnx"], False),
+    "archive": (["cats.tar.gz"], True),
+    "pictures": (["a.jpg", "b.jpg"], True),
+    "too deep": (["a/b/saved_model.pb"], True),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_without_a_model_is_pushed_with_a_warning(
+    cluster: Cluster, tmp_path: Path, name: str
+) -> None:
+    files, warned = FOLDERS[name]
+    for file in files:
+        (tmp_path / "m" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / file).write_text(file)
+    (tmp_path / "registry").mkdir()
+    with LocalRegistry(tmp_path / "registry") as registry:
+        cluster.forward("service/registry", 5000, int(registry.endpoint.rpartition(":")[2]))
+        done = run("push", str(tmp_path / "m"), "oci:///sources/m:1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("oci:///sources/m@sha256:")
+    assert len(done.stderr.splitlines()) == warned
+    assert ("holds no model" in done.stderr) == ("saved_model.pb, variables/" in done.stderr) == warned
+
+
+def test_namespace_and_context_before_the_command(cluster: Cluster, picture: str) -> None:
+    run("-n", "before", "--context", "c", "status")
+    run("-n", "before", "predict", "nobody", "-f", picture, "-n", "after")
+    run("--context", "c", "push", str(Path(picture).parent), "oci:///sources/a:1")
+    options = [
+        [word for word in call if word.startswith(("--namespace", "--context"))] for call in cluster.calls()
+    ]
+    assert options == [
+        ["--namespace=before", "--context=c"],
+        ["--namespace=after"],
+        ["--namespace=accel-system", "--context=c"],
+    ]
+
+
+def test_an_address_of_the_cluster_is_refused_outside_with_the_cure(cluster: Cluster) -> None:
+    inside = {"expose": {"type": "ClusterIP"}, "auth": {"enabled": False}}
+    status = {"scoringUri": "demo.of-no-cluster.svc:8500"}
+    cluster.put(SERVICES, "demo", kind="AccelService", spec=inside, status=status)
+    with pytest.raises(
+        AccelError, match=r"demo\.of-no-cluster\.svc is known inside .* spec\.expose\.type to NodePort"
+    ):
+        client_from_service("demo", "ns")
 
 
 def test_the_program_is_installed(cluster: Cluster) -> None:

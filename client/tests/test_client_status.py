@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import pytest
 from accel.kubectl import Kubectl
-from accel.status import chain, jobs, report, table, watch, words
+from accel.status import chain, jobs, quotes, report, table, watch, words
 from accel.status.page import page
 from accel.status.snapshot import KINDS, Object, Snapshot, key_of
 from client_harness import Cluster, run
@@ -172,6 +172,97 @@ def test_a_failure_says_the_cure_and_the_command() -> None:
         "    kubectl logs -n demo net-j-x -c convert",
     ]
     assert told(snapshot).stalled
+
+
+GONE = "convert ended with exit code 1 without saying why; see kubectl logs net-j-x -c convert"
+LATE = "net-j-x was not ready within 60 s; see kubectl logs net-j-x, then correct spec.imageRef"
+OUTLIVED = {
+    # name: (message, pods, rights that are missing) -> message on the page
+    "there": (GONE, ["net-j-x"], (), GONE),
+    "not known": (GONE, [], ("list pods",), GONE),
+    "gone": (GONE, ["net-j-y"], (), "convert ended with exit code 1 without saying why"),
+    "gone, with a cure": (LATE, [], (), "net-j-x was not ready within 60 s; correct spec.imageRef"),
+}
+
+
+@pytest.mark.parametrize("name", OUTLIVED)
+def test_the_log_of_a_pod_that_is_gone_is_not_named(name: str) -> None:
+    message, pods, lacking, expected = OUTLIVED[name]
+    job = {**CONVERT_JOB, "status": {"conditions": [condition("Failed", "True", "", "")]}}
+    failed = model(waits("JobFailed", message), condition("Stalled", "True", "JobFailed", message))
+    (entry,) = told(seen(failed, jobs=(job,), pods=tuple(map(pod, pods)), lacking=lacking)).entries
+    assert (entry.message, entry.more) == (expected, "kubectl describe -n demo fpgamodel net")
+
+
+def test_the_command_names_no_pod_that_goes_or_was_not_seen() -> None:
+    job = {**CONVERT_JOB, "status": {"conditions": [condition("Failed", "True", "", "")]}}
+    failed = model(waits("BadSource", "fix it"), condition("Stalled", "True", "BadSource", "fix it"))
+    going = converting(terminated={"exitCode": 65})
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:59Z"
+    (entry,) = told(seen(failed, jobs=(job,), pods=(going,))).entries
+    assert entry.more == "kubectl describe -n demo fpgamodel net"
+    late = service(
+        waits("ProgressDeadlineExceeded", "late"),
+        condition("Stalled", "True", "ProgressDeadlineExceeded", "late"),
+        devices=DONE_SERVICE["status"]["devices"],
+    )
+    assert told(seen(late, lacking=("list pods",))).named.more == "kubectl describe -n demo accelservice net"
+
+
+def stalled(message: str) -> tuple[Object, Object]:
+    return waits("VersionNotFound", message), condition("Stalled", "True", "VersionNotFound", message)
+
+
+def test_a_version_that_is_not_there_names_those_that_are_and_what_runs() -> None:
+    wrong_model = stalled("spec.modelRef.version 9 does not exist; versions of FpgaModel net: 2")
+    runs = condition("Available", "True", "Available", f"oci:///images/demo/net@{DI} can be run")
+    held = image(
+        *wrong_model, runs, pin=9, imageVersion=3, modelVersion=2, versions=[{"version": 3, "digest": DI}]
+    )
+    wrong_image = stalled("spec.imageRef.version 77 does not exist; versions of AccelImage net: 3")
+    spec = {"imageRef": {"name": "net", "version": 77}}
+    above = thing(
+        "AccelService", "net", spec, *wrong_image, image=f"oci:///images/demo/net@{DI}", modelVersion=2
+    )
+    assert [line for line in lines(seen(DONE_MODEL, held, above))[2:] if "kubectl" not in line] == [
+        "  AccelImage net      Failed     image 3, model version 2 (9 is asked for), sha256:111111111111",
+        "      VersionNotFound: spec.modelRef.version 9 does not exist; versions of FpgaModel net: 2",
+        "      meanwhile: oci:///images/demo/net@sha256:111111111111 can be run",
+        "    AccelService net  Failed     0 of 1 replicas serve, model version 2, image 3 (77 is asked for)",
+        "        VersionNotFound: spec.imageRef.version 77 does not exist; versions of AccelImage net: 3",
+    ]
+    alone = lines(seen(above))
+    assert "model version 2, asks for image 77" in alone[0]
+    # It names the model and does not wait for it.
+    failed = model(*stalled("other"), name="net")
+    assert told(seen(failed, held), "image/net").cause.title == "AccelImage net"
+
+
+def test_what_is_held_says_so_once_it_is_there() -> None:
+    held = image(ready(), pin=2, imageVersion=3, modelVersion=2, versions=[{"version": 3, "digest": DI}])
+    spec = {"imageRef": {"name": "net", "version": 3}}
+    above = thing("AccelService", "net", spec, ready(), image=f"oci:///images/demo/net@{DI}", modelVersion=2)
+    printed = lines(seen(held, above))
+    assert "image 3, model version 2 (pinned)" in printed[0]
+    assert "model version 2, image 3 (pinned)" in printed[1]
+
+
+CUT = {
+    # name: (message about FpgaModel net, what is left of it)
+    "a state": ("waits for FpgaModel net: Converting: it", "waits for FpgaModel net"),
+    "a version": ("waits for version 3: FpgaModel net: Converting: it", "waits for version 3: FpgaModel net"),
+    "after figures": ("1 of 2 serve; waits for FpgaModel net: A: b", "1 of 2 serve; waits for FpgaModel net"),
+    "no state": ("waits for FpgaModel net, which has no version", "waits for FpgaModel net, which has no version"),
+    "another": ("waits for FpgaModel net-2: Converting", "waits for FpgaModel net-2: Converting"),
+    "a list": ("versions of FpgaModel net: 2, 3", "versions of FpgaModel net: 2, 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_only_what_is_waited_for_is_cut(name: str) -> None:
+    message, expected = CUT[name]
+    assert quotes.cut(message, "FpgaModel net") == expected
+    assert quotes.cut(message, "") == message
 
 
 def test_a_stalled_model_is_why_the_service_is_not_ready() -> None:
@@ -401,8 +492,8 @@ EXITS = {
     "nothing to wait for": (["--until-ready"], 2, "name it"),
     "no duration": (["net", "--until-ready", "--timeout", "soon"], 2, "write 90s, 10m or 1h30m"),
     "a timeout alone": (["net", "--timeout", "1m"], 2, "belongs to --watch"),
-    "not ready in time": (["busy", "--until-ready", "--timeout", "0s"], 1, "not Ready within 0 s: Converting"),
-    "a person must act": (["bad", "--until-ready"], 1, "by itself: BadSource: fix it"),
+    "not ready in time": (["busy", "--until-ready", "--timeout", "0s"], 1, "error: not Ready within 0 s\n"),
+    "a person must act": (["bad", "--until-ready"], 1, "not become Ready by itself: mend FpgaModel bad\n"),
     "ready": (["net", "--until-ready"], 0, ""),
 }  # fmt: skip
 
@@ -420,6 +511,8 @@ def test_exit_codes(cluster: Cluster, name: str) -> None:
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == (1 if said else 0)
+    if code == 1:
+        assert done.stdout.count("BadSource: fix it") + done.stdout.count("Converting: converting") == 1
 
 
 def test_no_right_at_all(cluster: Cluster) -> None:

@@ -119,7 +119,8 @@ async def test_a_failure_ends_the_waiting_with_its_cure(
     await kubelet.end_job(job, reason="PodFailurePolicy")
     found = await status("bad", "--until-ready", "--timeout", "30s")
     assert found.code == 1
-    assert "FpgaModel bad: SourceNotFound: spec.source.uri names nothing: push it first" in found.error
+    assert found.error == "error: it will not become Ready by itself: mend FpgaModel bad\n"
+    assert "SourceNotFound: spec.source.uri names nothing: push it first" in found.page
     assert f"kubectl logs -n {world.namespace} {pod['metadata']['name']} -c fetch" in found.page
 
 

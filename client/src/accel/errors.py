@@ -2,7 +2,15 @@
 details.
 """
 
-__all__ = ["AccelError", "KubectlError", "MissingRight", "NotFound", "OutputError", "ServiceNotReady"]
+__all__ = [
+    "AccelError",
+    "KubectlError",
+    "MissingRight",
+    "NotFound",
+    "OutputError",
+    "ServiceNotReady",
+    "WrongUsage",
+]
 
 
 class AccelError(Exception):
@@ -31,3 +39,7 @@ class MissingRight(KubectlError):
 
 class NotFound(AccelError):
     """There is no object of that name; the command ends with exit code 2, as for wrong usage."""
+
+
+class WrongUsage(AccelError):
+    """What was asked for is never done; the message names what to ask for instead. Exit code 2."""

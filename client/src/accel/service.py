@@ -3,13 +3,14 @@ spec.
 """
 
 import base64
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accel.errors import KubectlError, ServiceNotReady
+from accel.errors import AccelError, KubectlError, ServiceNotReady
 from accel.kubectl import Kubectl
 from accel.prediction import PredictionClient
 
@@ -64,7 +65,7 @@ def client_from_service(
     """Return a client of an AccelService, with the address and the key that the cluster knows.
 
     Needs kubectl and the right to read the service and its keys Secret. A ClusterIP address works inside the
-    cluster only; from outside use `connect(…, port_forward=True)`. Raises ServiceNotReady and KubectlError.
+    cluster only. Raises ServiceNotReady, KubectlError, and AccelError where such an address does not resolve.
     """
     return client_of(Kubectl(namespace, context), name, root_certificates)
 
@@ -74,7 +75,22 @@ def client_of(
 ) -> PredictionClient:
     """Do what client_from_service does, with a kubectl of the caller's."""
     endpoint = endpoint_of(kubectl.get(SERVICE, name))
+    _must_resolve(endpoint)
     return _client(endpoint, key_of(kubectl, endpoint), endpoint.host, endpoint.port, root_certificates)
+
+
+def _must_resolve(endpoint: Endpoint) -> None:
+    """Raise AccelError for a name of the cluster's own where nobody knows it: a call would only say so late."""
+    if not endpoint.host.endswith((".svc", ".svc.cluster.local")):
+        return
+    try:
+        socket.getaddrinfo(endpoint.host, endpoint.port)
+    except OSError as error:
+        raise AccelError(
+            f"AccelService {endpoint.name}: {endpoint.host} is known inside the cluster only, not here. "
+            "Set its spec.expose.type to NodePort, or go through a port-forward: `kubectl accel "
+            f"predict {endpoint.name}`, in Python accel.service.connect(Kubectl(namespace), {endpoint.name!r})"
+        ) from error
 
 
 @contextmanager

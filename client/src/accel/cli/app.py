@@ -12,13 +12,12 @@ from typing import Annotated
 
 import typer
 
-from accel.errors import AccelError
+from accel.errors import AccelError, WrongUsage
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="kubectl accel",
-    help="Score pictures on accelerated services, look at them, push model sources.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,6 +33,15 @@ class Format(StrEnum):
 
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="kubectl's own by default.")]
 Context = Annotated[str | None, typer.Option("--context", help="kubectl's own by default.")]
+
+
+@app.callback()
+def common(click: typer.Context, namespace: Namespace = None, context: Context = None) -> None:
+    """Score pictures on accelerated services, look at them, push model sources."""
+    # As kubectl does, take them before the command too; those after it win.
+    given = {"namespace": namespace, "context": context}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    click.default_map = dict.fromkeys(("predict", "status", "push"), chosen)
 
 
 @app.command()
@@ -112,7 +120,7 @@ def status(
 @app.command()
 def push(
     directory: Annotated[Path, typer.Argument(help="A SavedModel folder, or a folder with an .onnx file.")],
-    reference: Annotated[str, typer.Argument(help="oci:///repository:tag for the cluster's registry.")],
+    reference: Annotated[str, typer.Argument(help="oci:///sources/NAME:TAG for the cluster's registry.")],
     system_namespace: Annotated[
         str, typer.Option("--system-namespace", help="Where the chart is installed.")
     ] = "accel-system",
@@ -126,11 +134,14 @@ def push(
 
 
 def main() -> None:
-    """Run a command; errors become one line and exit code 1."""
+    """Run a command; errors become one line and exit code 1, or 2 for wrong usage."""
     os.environ.setdefault(
         "GRPC_VERBOSITY", "NONE"
     )  # its errors come back as statuses; its log says them again
     try:
         app()
+    except WrongUsage as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
     except AccelError as error:
         sys.exit(f"error: {error}")

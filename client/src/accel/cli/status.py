@@ -84,14 +84,13 @@ def status(kubectl: Kubectl, wish: Wish) -> int:
 def _page(snapshot: Snapshot, kubectl: Kubectl, wish: Wish) -> View:
     assert wish.name is not None
     found = reports.report_on(snapshot, wish.name, kubectl, events=wish.events)
-    who = "" if found.cause is found.named else f"{found.cause.title}: "
     return View(
         lines=page(found, datetime.now(UTC)),
         document=reports.document(found),
         ready=found.named.ready,
         stalled=found.stalled,
         busy=found.busy,
-        reason=f"{who}{found.cause.reason}: {found.cause.message}",
+        cause=found.cause.title,
     )
 
 

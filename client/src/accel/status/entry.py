@@ -1,5 +1,6 @@
 """One object of the chain as the page tells it. Pure: absolute times, no width, no clock."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 from accel.status.chain import pinned, upstream_key
 from accel.status.jobs import Progress, progress_of
 from accel.status.pods import Pod, pods_of
+from accel.status.quotes import waits_for
 from accel.status.snapshot import Object, Snapshot, owned_by
 
-__all__ = ["Device", "Entry", "cause", "cut", "entry_of", "without_repetition"]
+__all__ = ["Device", "Entry", "cause", "entry_of"]
 
 FAILING_WHEN_TRUE = ("Stalled", "CapacityLimited")
 SUMMARY = ("Ready", "Available", "Reconciling", "Stalled")
+_LONG_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 NOT_SEEN = "the operator has not looked at it: is it running? kubectl get pods -n accel-system"
 
 
@@ -42,7 +45,7 @@ class Entry:
     since: str | None = None  # when Ready last changed
     follows: str = ""  # kind and name of what it stands on
     pinned: int | None = None  # version of that which it is held at
-    version: int | None = None  # of the model or the image
+    version: int | None = None  # of the model or the image; of a service: of the image that it runs
     model_version: int | None = None  # in the image, or served
     digest: str = ""
     size_bytes: int | None = None
@@ -101,7 +104,8 @@ def _notes(conditions: Mapping[str, Mapping[str, Any]], message: str) -> tuple[s
             notes.append(f"{kind}: {entry.get('reason')}: {said}")
     available = conditions.get("Available", {})
     if conditions.get("Stalled", {}).get("status") == "True" and available.get("status") == "True":
-        notes.append(f"meanwhile: {available.get('message')}")
+        # The whole digest would fill a line of its own; `digest` has it.
+        notes.append(_LONG_DIGEST.sub(r"\1", f"meanwhile: {available.get('message')}"))
     return tuple(notes)
 
 
@@ -167,17 +171,21 @@ def _service(entry: Entry, found: Object, snapshot: Snapshot, flags: str) -> Ent
     revision = revisions.pop() if len(revisions) == 1 else ""
     if not revision and good.get("image") == status.get("image"):
         revision = good.get("revision", "")
-    troubled = next((pod for pod in pods if pod.state not in ("serves", "stopping") and pod.placed), None)
+    # One that only "holds" was not seen itself: its log may be gone.
+    quiet = ("serves", "stopping", "holds")
+    troubled = next((pod for pod in pods if pod.state not in quiet and pod.placed), None)
     more = ""
     if troubled is not None and not entry.ready:
         previous = " --previous" if troubled.restarts else ""
         more = f"kubectl logs{flags} {troubled.name}{previous}"
     elif entry.stalled:
         more = _command(entry, "", flags)
+    digest = str(status.get("image") or "").rpartition("@")[2]
     return replace(
         entry,
+        version=_image_version(found, digest, snapshot),
         model_version=status.get("modelVersion"),
-        digest=str(status.get("image") or "").rpartition("@")[2],
+        digest=digest,
         revision=revision,
         address=status.get("scoringUri", ""),
         replicas=0 if spec.get("suspend") else spec.get("replicas", 1),
@@ -187,28 +195,18 @@ def _service(entry: Entry, found: Object, snapshot: Snapshot, flags: str) -> Ent
     )
 
 
+def _image_version(service: Object, digest: str, snapshot: Snapshot) -> int | None:
+    """Return the number that the image it runs has in its AccelImage; None where that does not have it."""
+    key = upstream_key(service)
+    status = snapshot.objects.get(key, {}).get("status") or {} if key is not None else {}
+    numbers = (v["version"] for v in status.get("versions") or () if v.get("digest") == digest)
+    return next(numbers, None)
+
+
 def _command(entry: Entry, failed: str, flags: str) -> str:
     if failed:
         return f"kubectl logs{flags} {failed}"
     return f"kubectl describe{flags} {entry.kind.lower()} {entry.name}" if entry.stalled else ""
-
-
-def without_repetition(entries: list[Entry]) -> list[Entry]:
-    """Cut what an object repeats of one above it on the page: the operator's messages stand alone, a page's need not.
-
-    "waits for FpgaModel net: Converting: converting and compiling the model" ends after the name.
-    """
-    titles = {entry.title for entry in entries}
-    return [
-        replace(entry, message=cut(entry.message, entry.follows)) if entry.follows in titles else entry
-        for entry in entries
-    ]
-
-
-def cut(message: str, follows: str) -> str:
-    """Return a message without what it quotes of the object that is followed."""
-    head, found, _ = message.partition(f"{follows}: ") if follows else (message, "", "")
-    return head + follows if found else message
 
 
 def cause(chain: Sequence[Entry]) -> Entry:
@@ -218,7 +216,7 @@ def cause(chain: Sequence[Entry]) -> Entry:
     """
     found = chain[-1]
     for above in reversed(chain[:-1]):
-        if above.ready or found.follows != above.title or above.title not in found.message:
+        if above.ready or found.follows != above.title or not waits_for(found.message, above.title):
             break
         found = above
     return found

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from accel.status.entry import Entry, cut
+from accel.status.entry import Entry
+from accel.status.quotes import cut
 from accel.status.snapshot import Object
 
 __all__ = ["Event", "latest"]

@@ -71,6 +71,8 @@ def progress_of(
 
 
 def _failed(pod: Object) -> str:
+    if "deletionTimestamp" in pod["metadata"]:
+        return ""  # gone before anybody can ask for its log
     for name, state in _containers(pod):
         if (state.get("terminated") or {}).get("exitCode", 0) != 0:
             return f"{pod['metadata']['name']} -c {name}"

@@ -85,7 +85,7 @@ def _facts(entry: Entry) -> Iterator[str]:
         if entry.version is not None:
             yield f"image {entry.version}"
         if entry.model_version is not None:
-            yield f"model version {entry.model_version}" + (" (pinned)" if entry.pinned is not None else "")
+            yield f"model version {entry.model_version}{_asked(entry, entry.model_version)}"
         yield from _bytes(entry)
     else:
         if entry.replicas is not None and (entry.ready or "replicas serve" not in entry.message):
@@ -93,13 +93,23 @@ def _facts(entry: Entry) -> Iterator[str]:
         if entry.model_version is not None:
             yield f"model version {entry.model_version}"
         if entry.pinned is not None:
-            yield f"held at image {entry.pinned}"
+            there = entry.version
+            yield (
+                f"asks for image {entry.pinned}" if there is None else f"image {there}{_asked(entry, there)}"
+            )
         if not entry.follows and entry.digest:
             yield short_digest(entry.digest)
         if entry.revision:
             yield f"revision {entry.revision}"
         if entry.address:
             yield entry.address
+
+
+def _asked(entry: Entry, there: int | None) -> str:
+    """Return what the spec says of a version where it names one: that it is held, or which other is asked for."""
+    if entry.pinned is None:
+        return ""
+    return " (pinned)" if entry.pinned == there else f" ({entry.pinned} is asked for)"
 
 
 def _bytes(entry: Entry) -> Iterator[str]:

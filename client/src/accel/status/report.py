@@ -1,15 +1,16 @@
 """One object with its whole chain: what a page shows and what scripts read."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from accel.errors import KubectlError, MissingRight
 from accel.kubectl import Kubectl
 from accel.status.chain import below, find, upstreams
-from accel.status.entry import Entry, cause, entry_of, without_repetition
+from accel.status.entry import Entry, cause, entry_of
 from accel.status.events import Event, latest
 from accel.status.jobs import last_line
+from accel.status.quotes import cut, without_gone_logs
 from accel.status.snapshot import Object, Snapshot, owned_by
 
 __all__ = ["SCHEMA", "Report", "document", "json_of", "report_on"]
@@ -59,11 +60,24 @@ def report_on(
     named = entries[len(above)]
     return Report(
         named=named,
-        entries=tuple(without_repetition(entries)),
+        entries=_edited(entries, snapshot),
         events=latest(snapshot.events, _uids([*above, *chain], snapshot), entries, events),
         lacking=tuple(dict.fromkeys(lacking)),
         cause=cause(entries[: len(above) + 1]),
     )
+
+
+def _edited(entries: Sequence[Entry], snapshot: Snapshot) -> tuple[Entry, ...]:
+    """Return the entries with messages for one page: without what stands above, and without logs that are gone."""
+    titles = {entry.title for entry in entries}
+    pods = {pod["metadata"]["name"] for pod in snapshot.pods if "deletionTimestamp" not in pod["metadata"]}
+    edited = []
+    for entry in entries:
+        message = cut(entry.message, entry.follows) if entry.follows in titles else entry.message
+        if "list pods" not in snapshot.lacking:
+            message = without_gone_logs(message, pods)
+        edited.append(replace(entry, message=message))
+    return tuple(edited)
 
 
 def _with_log(entry: Entry, tail: Tail) -> Entry:

@@ -35,7 +35,7 @@ class View:
     ready: bool = True
     stalled: bool = False
     busy: bool = False  # a Job runs
-    reason: str = ""  # why it is not ready
+    cause: str = ""  # kind and name of the object that keeps it from being ready
 
 
 def seconds_of(text: str) -> float:
@@ -111,11 +111,11 @@ def watch(
         if until_ready and view.ready:
             return 0
         if until_ready and view.stalled:
-            typer.echo(f"error: it will not become Ready by itself: {printable(view.reason)}", err=True)
+            typer.echo(f"error: it will not become Ready by itself: mend {view.cause}", err=True)
             return 1
         left = INTERVAL_SECONDS if ends is None else min(INTERVAL_SECONDS, ends - time.monotonic())
         if left <= 0:
             if until_ready:
-                typer.echo(f"error: not Ready within {timeout:.0f} s: {printable(view.reason)}", err=True)
+                typer.echo(f"error: not Ready within {timeout:.0f} s", err=True)
             return 0 if view.ready else 1
         time.sleep(left)
