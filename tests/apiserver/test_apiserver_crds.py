@@ -41,7 +41,7 @@ GOOD: dict[str, tuple[str, Object]] = {
             "source": {"uri": "https://h.svc/x.pb"},
             "conversion": {
                 "format": "FrozenGraph", "inputs": ["a:0"], "outputs": ["b"],
-                "limits": {"memory": "512Mi", "deadlineSeconds": 60},
+                "limits": {"memory": "500M", "deadlineSeconds": 60},
             },
         },
     ),
@@ -99,16 +99,16 @@ BAD: dict[str, tuple[str, str, Object, str]] = {
         "FrozenGraph needs spec.conversion.inputs and spec.conversion.outputs",
     ),
     "too little memory": (
-        "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"memory": "63Mi"}}},
-        "between 64Mi and 256Gi",
+        "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"memory": "127Mi"}}},
+        "from 128Mi to 256Gi",
     ),
     "too much memory": (
         "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"memory": "257Gi"}}},
-        "between 64Mi and 256Gi",
+        "from 128Mi to 256Gi",
     ),
     "memory in bytes": (
         "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"memory": "4294967296"}}},
-        "spec.conversion.limits.memory",
+        "spec.conversion.limits.memory is a whole number with Mi or Gi",
     ),
     "a deadline of nothing": (
         "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"deadlineSeconds": 1}}},
@@ -119,7 +119,7 @@ BAD: dict[str, tuple[str, str, Object, str]] = {
     ),
     "no slash at all": ("FpgaModel", "x", {"source": {"uri": "oci://digits:1"}}, "did you mean oci:///digits:1 ?"),
     "a claim without a path": ("FpgaModel", "x", {"source": {"uri": "pvc://models"}}, "write pvc://CLAIM/PATH"),
-    "a claim in capitals": ("FpgaModel", "x", {"source": {"uri": "pvc://Models/x"}}, "write pvc://CLAIM/PATH"),
+    "a claim in capitals": ("FpgaModel", "x", {"source": {"uri": "pvc://Models/x"}}, "claims have lower-case letters"),
     "out of a claim": ("FpgaModel", "x", {"source": {"uri": "pvc://models/a/../../b"}}, "no part '.' or '..'"),
     "a Secret for a claim": (
         "FpgaModel", "x", {"source": {"uri": "pvc://models/a", "secretRef": {"name": "s"}}}, "a claim needs none",

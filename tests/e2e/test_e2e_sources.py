@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 from kube import Kube, Object, condition, is_ready
 from networks import cnn
 from objects import fpga_model
+from onnx import numpy_helper
 from sourcehosts import (
     PASSWORD,
     USER,
@@ -48,6 +50,13 @@ def bomb() -> bytes:
     return tar(("model.onnx", bytes(300_000_000)))
 
 
+def heavy() -> bytes:
+    """Return the network with 48 MB of weights beside it, few when packed: more than the least memory carries."""
+    proto = cnn(71)
+    proto.graph.initializer.append(numpy_helper.from_array(np.zeros((12, 1000, 1000), np.float32), "ballast"))
+    return tar(("model.onnx", proto.SerializeToString()))
+
+
 @dataclass(frozen=True)
 class Hosts:
     """Where the module's sources are."""
@@ -68,6 +77,7 @@ def hosts(kube: Kube, system: Kube, tmp_path_factory: pytest.TempPathFactory) ->
         "absolute.tar.gz": tar(("/tmp/model.onnx", GOOD)),
         "link.tar.gz": tar(("model.onnx", "/etc/hostname")),
         "bomb.tar.gz": bomb(),
+        "heavy.tar.gz": heavy(),
     }
     web, ca = web_server(kube, toolchain, files, tmp_path_factory.mktemp("web"))
     host = private_registry(kube, registry_image)
@@ -132,8 +142,8 @@ MODELS: dict[str, Spec] = {
     "wrong-password": lambda h: (f"{h.web}/private/net.onnx", {"source": secret("wrong")}),
     "untrusted": lambda h: (f"{h.web}/public/net.onnx", {}),
     "too-little-memory": lambda h: (
-        f"{h.web}/public/net.onnx",
-        {"source": secret("authority"), "conversion": {"limits": {"memory": "64Mi"}}},
+        f"{h.web}/public/heavy.tar.gz",
+        {"source": secret("authority"), "conversion": {"limits": {"memory": "128Mi"}}},
     ),
     "too-late": lambda h: (
         f"{h.web}/slow/net.onnx",
@@ -238,7 +248,7 @@ def test_a_certificate_of_an_unknown_authority(kube: Kube, applied: Hosts) -> No
 
 def test_too_little_memory_is_said_with_the_limit_and_healed_by_an_edit(kube: Kube, applied: Hosts) -> None:
     message = ready_reason(kube, "too-little-memory", "OOMKilled")
-    assert "64Mi" in message
+    assert "128Mi" in message
     assert "spec.conversion.limits.memory" in message
     healed_by(kube, "too-little-memory", {"conversion": {"limits": {"memory": "1Gi"}}})
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from accel.oci import Credentials, Reference, Registry, push_source
@@ -82,6 +83,40 @@ def test_a_secret_that_does_not_do_is_named_and_not_shown(entries: dict[str, str
     assert "hunter2" not in raised.value.message
     assert raised.value.__cause__ is None, "a cause would quote it in a trace"
     assert "hunter2" not in repr(secret(**entries))
+
+
+CURES = {
+    # name: (reason, entries, what is asked of it, the command)
+    "registry, no entry": (
+        "SourceSecretInvalid", {"user": "u"}, lambda s: s.for_registry("h"),
+        ("generic mine -n team", "kubectl apply -f -"),
+    ),
+    "registry, broken": (
+        "SourceSecretInvalid", {".dockerconfigjson": "{"}, lambda s: s.for_registry("h"),
+        ("docker-registry mine -n team", "kubectl replace --force -f -"),
+    ),
+    "https": (
+        "SourceSecretInvalid", {"user": "u"}, lambda s: s.authorization(),
+        ("generic mine -n team", "kubectl apply -f -"),
+    ),
+    "the operator's": (
+        "RegistrySecretInvalid", {"user": "u"}, lambda s: s.for_registry("h"),
+        ("docker-registry mine -n team", "kubectl replace --force -f -"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("reason", "entries", "ask", "command"), CURES.values(), ids=CURES)
+def test_the_cure_of_a_secret_works_on_one_that_exists(
+    reason: str, entries: dict[str, str], ask: Callable[[Secret], Any], command: tuple[str, str]
+) -> None:
+    with pytest.raises(Terminal) as raised:
+        ask(Secret("mine", "team", reason, entries))
+    made, stored = command
+    assert f"kubectl create secret {made} " in raised.value.message
+    assert f" --dry-run=client -o yaml | {stored}." in raised.value.message
+    assert "looked at again by itself" in raised.value.message
+    assert "accel.dev/requestedAt" in raised.value.message
 
 
 def test_a_missing_secret_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

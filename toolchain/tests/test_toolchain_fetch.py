@@ -153,6 +153,13 @@ def test_what_an_earlier_attempt_left_is_removed(web: str, convert_job: Make, wo
 FAILURES = {
     # name: (uri, options, kind, reason, what the message says)
     "no such tag": ("oci:///sources/none:1", {}, Terminal, "SourceNotFound", "kubectl accel push"),
+    "no such tag, looked at again": (
+        "oci:///sources/none:1",
+        {},
+        Terminal,
+        "SourceNotFound",
+        " -n test accel.dev/requestedAt=",
+    ),
     "no tag at all": ("oci:///sources/none", {}, Terminal, "UnsupportedScheme", "neither a tag nor a digest"),
     "bad reference": ("oci:///Sources/None:1", {}, Terminal, "UnsupportedScheme", "lower-case"),
     "not found": ("{web}/status/404", {}, Terminal, "SourceNotFound", "answered 404"),

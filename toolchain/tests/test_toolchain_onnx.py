@@ -177,8 +177,6 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], dict[str, Any], 
         "Set requireFpga to false",
     ),
     "old opset": (lambda: network(opset=7), {}, "InvalidModel", "opset 7"),
-    "unknown input": (network, {"inputs": ["nope"]}, "UnknownTensor", "It has x."),
-    "unknown output": (network, {"outputs": ["nope"]}, "UnknownTensor", "It has y."),
     "open picture size": (
         lambda: network(picture=["N", 3, "H", "W"]),
         {},
@@ -217,8 +215,13 @@ FOLDERS = {
     # name: (files, format, what the message says)
     "nothing": ((), "Auto", "it holds nothing"),
     "a Keras file": (("model.keras",), "Auto", "model.keras"),
+    "of any kind": (
+        ("README.md",),
+        "Auto",
+        "neither a saved_model.pb nor an .onnx file nor a frozen graph's .pb",
+    ),
     "two models": (("a.onnx", "b.onnx"), "Auto", "several .onnx files"),
-    "too deep": (("a/b/saved_model.pb",), "Auto", "no saved_model.pb"),
+    "too deep": (("a/b/saved_model.pb",), "Auto", "no model at its root or one folder down"),
     "other format": (("saved_model.pb",), "Onnx", "no .onnx file"),
 }
 
@@ -234,6 +237,15 @@ def test_a_source_without_a_model(
     write_note(work.source_note, {"sha256": "5" * 64, "known": False})
     with pytest.raises(Terminal, match=message):
         conversion.run(jobs.parse_convert(convert_job(format=wanted)), work)
+
+
+def test_the_cure_of_nothing_to_offload_is_said_once(convert_job: Make, work: Workspace) -> None:
+    with pytest.raises(Terminal) as raised:
+        convert(small(helper.make_node("Sin", ["x"], ["y"])), work, convert_job())
+    assert raised.value.reason == "NothingToOffload"
+    assert raised.value.message.lower().count("requirefpga to false") == 1
+    assert "without an FPGA" not in raised.value.message
+    assert "1 Sin: the device has no such operator" in raised.value.message
 
 
 def test_the_interchange_graph_begins_with_the_decoder() -> None:

@@ -19,6 +19,7 @@ from accel.oci import Credentials
 from accel_toolchain.conditions import Terminal, Transient
 
 DOCKER_CONFIG: Final = ".dockerconfigjson"
+_PRINTED: Final = "--dry-run=client -o yaml"  # the Secret exists, so kubectl create alone would fail
 _MAX_BYTES: Final = 1 << 20
 _TRUSTED: Final = ("SSL_CERT_FILE",)  # read by httpx's default context
 
@@ -32,9 +33,15 @@ class Secret:
     reason: str  # of the condition when it does not do: SourceSecretInvalid, RegistrySecretInvalid
     entries: dict[str, str] = field(repr=False)
 
-    def creation(self, host: str = "HOST") -> str:
-        """Return the command that makes it for a registry."""
-        return _docker_secret(self.name, self.namespace, host)
+    def replacement(self, host: str = "HOST") -> str:
+        """Return the sentence with the command that makes it anew for a registry."""
+        # Its type may be another, and cannot be changed: apply would be refused, as create is.
+        command = _docker_secret(self.name, self.namespace, host)
+        return f"Replace it: {command} {_PRINTED} | kubectl replace --force -f -"
+
+    def addition(self) -> str:
+        """Return the sentence with the command that adds an account, and leaves type and other entries."""
+        return f"Add them: {_account_secret(self.name, self.namespace)} {_PRINTED} | kubectl apply -f -"
 
     @property
     def only_authority(self) -> bool:
@@ -53,7 +60,9 @@ class Secret:
             return self._of_docker_config(host)
         if {"username", "password"} <= self.entries.keys():
             return Credentials(self.entries["username"], self.entries["password"])
-        raise self.invalid(f"has neither {DOCKER_CONFIG} nor username and password: {self.creation()}")
+        # The servers' nodes pull with the registry's Secret, and take none but of the docker type.
+        cure = self.replacement() if self.reason.startswith("Registry") else self.addition()
+        raise self.invalid(f"has neither {DOCKER_CONFIG} nor username and password. {cure}")
 
     def authorization(self) -> str | None:
         """Return the Authorization header for https; raises Terminal when there is nothing to make it of."""
@@ -63,10 +72,7 @@ class Secret:
             return f"Bearer {self.entries['token']}"
         if {"username", "password"} <= self.entries.keys():
             return Credentials(self.entries["username"], self.entries["password"]).basic
-        raise self.invalid(
-            f"has neither token nor username and password: kubectl create secret generic {self.name} "
-            f"-n {self.namespace} --from-literal=username=USER --from-literal=password=PASSWORD"
-        )
+        raise self.invalid(f"has neither token nor username and password. {self.addition()}")
 
     def trust(self, folder: Path) -> None:
         """Let this process trust the Secret's `ca.crt` beside the public authorities; raises Terminal."""
@@ -94,13 +100,15 @@ class Secret:
             return Credentials(user, password)
         except (ValueError, KeyError, TypeError, AttributeError):
             # Without the cause: its text would quote the Secret.
-            raise self.invalid(
-                f"has a {DOCKER_CONFIG} that does not read; make it with: {self.creation()}"
-            ) from None
+            raise self.invalid(f"has a {DOCKER_CONFIG} that does not read. {self.replacement()}") from None
 
     def invalid(self, what: str) -> Terminal:
         """Return the condition for a Secret that does not do."""
-        return Terminal(self.reason, f"Secret {self.name} of namespace {self.namespace} {what}.")
+        return Terminal(
+            self.reason,
+            f"Secret {self.name} of namespace {self.namespace} {what}. It is looked at again by itself within "
+            "10 minutes, and at once with a new annotation accel.dev/requestedAt.",
+        )
 
 
 def read_secret(variable: str, name: str, namespace: str, field_name: str, prefix: str) -> Secret:
@@ -130,9 +138,15 @@ def _creation(name: str, namespace: str, prefix: str) -> str:
     if prefix == "Registry":
         return f"{_docker_secret(name, namespace)}."
     return (
-        f"kubectl create secret generic {name} -n {namespace} --from-literal=username=USER "
-        "--from-literal=password=PASSWORD (or --from-literal=token=TOKEN for https, or a docker-registry Secret for "
+        f"{_account_secret(name, namespace)} (or --from-literal=token=TOKEN for https, or a docker-registry Secret for "
         "oci)."
+    )
+
+
+def _account_secret(name: str, namespace: str) -> str:
+    return (
+        f"kubectl create secret generic {name} -n {namespace} --from-literal=username=USER "
+        "--from-literal=password=PASSWORD"
     )
 
 

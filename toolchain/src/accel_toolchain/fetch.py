@@ -137,7 +137,7 @@ def _fetch_oci(
         if secret is None:
             credentials = registry_credentials(job, host)
         elif (credentials := secret.for_registry(host)) is None and not secret.only_authority:
-            raise secret.invalid(f"has no account for {host}: {secret.creation(host)}")
+            raise secret.invalid(f"has no account for {host}. {secret.replacement(host)}")
         with Registry.of(reference, job.registry, insecure=True, credentials=credentials) as registry:
             document = registry.get_manifest(reference.repository, reference.target)
             sha256 = document.digest.removeprefix("sha256:")
@@ -224,8 +224,8 @@ def _source_failure(job: ConvertJob, error: OciError, secret: Secret | None) -> 
     if isinstance(error, NotFound):
         return Terminal(
             "SourceNotFound",
-            f"{where} Correct the reference, or push it (kubectl accel push); kubectl annotate fmodel NAME "
-            'accel.dev/requestedAt="$(date)" --overwrite has it looked for at once.',
+            f"{where} Correct the reference, or push it (kubectl accel push); kubectl annotate fmodel {job.name} "
+            f'-n {job.namespace} accel.dev/requestedAt="$(date -Is)" --overwrite has it looked for at once.',
         )
     if isinstance(error, Denied):
         if secret is None and job.uri.startswith("oci:///"):

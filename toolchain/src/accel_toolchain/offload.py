@@ -1,6 +1,7 @@
 """Deciding what the FPGA computes: compile, estimate, compose."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import onnx
@@ -30,12 +31,10 @@ def offload(
         timing = estimate(compiled.program, _SKU)
     except NothingToOffload as error:
         if conversion.require_fpga:
-            reasons = listed([f"{operator}: {reason}" for operator, reason in error.reasons.items()], 4)
             raise Terminal(
                 "NothingToOffload",
-                f"spec.conversion.requireFpga: no part of the model can run on the FPGA. {error} "
-                f"({reasons}). "
-                "Set requireFpga to false to serve it on the host.",
+                f"spec.conversion.requireFpga: no part of the model can run on the FPGA ({_counted(error.reasons)}). "
+                "Set requireFpga to false to serve it on the host, or use a convolutional network.",
             ) from error
         return _host_only(model, f"nothing to offload: {error}", say)
     except SkuError as error:
@@ -72,6 +71,12 @@ def offload(
         device_output=compiled.device_output,
     )
     return parts, device
+
+
+def _counted(reasons: Mapping[str, str]) -> str:
+    """Return operators' reasons, `Type 'name'` to reason, as counts of types: `2 MatMul: …, 1 Sin: …`."""
+    counts = Counter((operator.partition(" ")[0], reason) for operator, reason in reasons.items())
+    return listed([f"{count} {kind}: {reason}" for (kind, reason), count in sorted(counts.items())], 8)
 
 
 def _host_only(model: FloatModel, why: str, say: Callable[[str], None]) -> tuple[Parts, None]:

@@ -23,8 +23,8 @@ def refuse_unknown_operators(proto: onnx.ModelProto) -> None:
         raise Terminal(
             "UnsupportedOperator",
             f"spec.source: ONNX (opset {opset}) has no counterpart of {listed(unknown)}. Export the model "
-            "without "
-            "them, or name spec.conversion.outputs before them.",
+            "without them, or cut them off: name tensors before them in spec.conversion.outputs, or behind them in "
+            "spec.conversion.inputs.",
         )
 
 

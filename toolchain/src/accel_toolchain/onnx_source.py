@@ -9,10 +9,11 @@ from google.protobuf.message import DecodeError
 
 from accel_toolchain import samples
 from accel_toolchain.artifact import Tensor
-from accel_toolchain.conditions import Terminal, is_out_of_memory, listed
+from accel_toolchain.conditions import Terminal, is_out_of_memory
 from accel_toolchain.jobs import Conversion
 from accel_toolchain.model import FloatModel, Sample, dtype_name
 from accel_toolchain.onnx_checks import all_nodes, check, open_session, refuse_unknown_operators
+from accel_toolchain.onnx_cut import cut
 
 _OLDEST_OPSET: Final = 9
 _EXTERNAL: Final = onnx.TensorProto.EXTERNAL
@@ -25,6 +26,7 @@ def read_onnx(path: Path, conversion: Conversion, count: int) -> FloatModel:
         Terminal: InvalidModel, UnknownTensor, UnsupportedOperator.
     """
     proto = _load(path)
+    cut(proto, conversion)
     refuse_unknown_operators(proto)
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     opset = versions.get("", versions.get("ai.onnx", 0))
@@ -34,7 +36,6 @@ def read_onnx(path: Path, conversion: Conversion, count: int) -> FloatModel:
             f"spec.source: the model has ONNX opset {opset}; {_OLDEST_OPSET} to "
             f"{onnx.defs.onnx_opset_version()} are read.",
         )
-    _choose(proto, conversion)
     content = proto.SerializeToString(deterministic=True)
     complaints = check(content)
     inputs = tuple(_describe(value) for value in _real_inputs(proto))
@@ -98,29 +99,6 @@ def _real_inputs(proto: onnx.ModelProto) -> list[Any]:
     """Return the inputs that are not weights (before IR 4 weights were inputs too)."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     return [value for value in proto.graph.input if value.name not in weights]
-
-
-def _choose(proto: onnx.ModelProto, conversion: Conversion) -> None:
-    """Keep the outputs that `spec.conversion.outputs` names; inputs must be the model's own."""
-    existing_inputs = [value.name for value in _real_inputs(proto)]
-    for name in conversion.inputs:
-        if name not in existing_inputs:
-            raise Terminal(
-                "UnknownTensor",
-                f"spec.conversion.inputs: the model has no input '{name}'. It has {listed(existing_inputs)}.",
-            )
-    existing = {value.name: value for value in proto.graph.output}
-    for name in conversion.outputs:
-        if name not in existing:
-            raise Terminal(
-                "UnknownTensor",
-                f"spec.conversion.outputs: the model has no output '{name}'. It has "
-                f"{listed(list(existing))}.",
-            )
-    if conversion.outputs:
-        kept = [existing[name] for name in dict.fromkeys(conversion.outputs)]
-        del proto.graph.output[:]
-        proto.graph.output.extend(kept)
 
 
 def _describe(value: Any) -> Tensor:

@@ -48,8 +48,16 @@ def find_source(root: Path, wanted: str) -> Source:
             f"spec.source: no {_FILES[wanted]} file at its root or one folder down (it holds {found}). "
             "Correct spec.source.uri or spec.conversion.format.",
         )
+    if wanted == "SavedModel":
+        raise Terminal(
+            "NotASavedModel",
+            f"spec.source: no saved_model.pb at its root or one folder down (it holds {found}). Push the folder that "
+            "tf.saved_model.save or model.export wrote (a Keras .h5 or .keras file is not one), or leave "
+            "spec.conversion.format out for another kind of model.",
+        )
     raise Terminal(
         "NotASavedModel",
-        f"spec.source: no saved_model.pb at its root or one folder down (it holds {found}). Push the folder that "
-        "tf.saved_model.save or model.export wrote; a Keras .h5 or .keras file is not one.",
+        f"spec.source: no model at its root or one folder down: neither a saved_model.pb nor an .onnx file nor a "
+        f"frozen graph's .pb (it holds {found}). Push the .onnx or .pb file, or the folder that tf.saved_model.save or "
+        "model.export wrote; a Keras .h5 or .keras file is not one.",
     )

@@ -46,18 +46,19 @@ class ConversionLimits(ApiModel):
     memory: (
         Annotated[
             str,
-            StringConstraints(max_length=8, pattern=r"^[1-9][0-9]{0,5}(Mi|Gi)$"),
+            StringConstraints(max_length=32, pattern=r"^[1-9][0-9]{0,5}[MG]i?$"),
             WithJsonSchema(
                 {
                     "type": "string",
-                    "maxLength": 8,
-                    "pattern": "^[1-9][0-9]{0,5}(Mi|Gi)$",
+                    "maxLength": 32,
                     "x-kubernetes-validations": [
                         rule(
-                            "quantity(self).compareTo(quantity('64Mi')) >= 0 && "
+                            "self.matches('^[1-9][0-9]{0,5}[MG]i?$') && "
+                            "quantity(self).compareTo(quantity('128Mi')) >= 0 && "
                             "quantity(self).compareTo(quantity('256Gi')) <= 0",
-                            "spec.conversion.limits.memory is between 64Mi and 256Gi: a conversion needs about 14 "
-                            "times the model's float32 weights and 1Gi",
+                            "spec.conversion.limits.memory is a whole number with Mi or Gi (or M, G) from 128Mi to "
+                            "256Gi, as in 2Gi: a conversion needs about 14 times the model's float32 weights, and "
+                            "128Mi for ONNX or 1Gi for TensorFlow",
                         )
                     ],
                 }
@@ -66,8 +67,8 @@ class ConversionLimits(ApiModel):
         | None
     ) = Field(
         default=None,
-        description="Memory that the converter asks for and may use, a whole number of Mi or Gi. About 14 times the "
-        "model's float32 weights and 1Gi are needed.",
+        description="Memory that the converter asks for and may use, a whole number with Mi or Gi (or M, G), 128Mi to "
+        "256Gi. About 14 times the model's float32 weights are needed, and 128Mi for ONNX or 1Gi for TensorFlow.",
     )
     deadline_seconds: Annotated[int, Field(ge=10, le=86_400)] | None = Field(
         default=None, description="Seconds that the whole Job may take, fetching and pushing included."
@@ -99,10 +100,14 @@ class Conversion(ApiModel):
         default=None, description="Format of the source. Absent or Auto: look at the files."
     )
     inputs: Annotated[tuple[TensorName, ...], Field(max_length=32)] | None = Field(
-        default=None, description="Names of the input tensors. Absent: those of the signature."
+        default=None,
+        description="Names of the input tensors; of an ONNX file or a frozen graph any tensors of the graph, what "
+        "lies before them is cut off. Absent: those of the signature or the ONNX file.",
     )
     outputs: Annotated[tuple[TensorName, ...], Field(max_length=32)] | None = Field(
-        default=None, description="Names of the output tensors. Absent: those of the signature."
+        default=None,
+        description="Names of the output tensors; of an ONNX file or a frozen graph any tensors of the graph, what "
+        "lies behind them is cut off. Absent: those of the signature or the ONNX file.",
     )
     signature: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = Field(
         default=None, description="Signature of the SavedModel. Absent: serving_default."

@@ -59,8 +59,9 @@ _RULES = [
     _uri(
         "pvc://",
         "self.uri.matches('^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/')",
-        "spec.source.uri names no claim that can be: write pvc://CLAIM/PATH with the name of a PersistentVolumeClaim "
-        "of this namespace, or pvc://CLAIM/ for all of it",
+        "spec.source.uri names no claim that can be: names of claims have lower-case letters, digits, '-' and '.' "
+        "only; write pvc://CLAIM/PATH with the name of a PersistentVolumeClaim of this namespace, or pvc://CLAIM/ for "
+        "all of it",
     ),
     _uri(
         "pvc://",
