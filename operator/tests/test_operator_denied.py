@@ -22,6 +22,12 @@ REFERENCES: dict[str, tuple[str, Config, bool]] = {
     "by the node's name of the registry": (f"localhost:5000/images/other/net@{I1}", CONFIG, False),
     "by that name with a scheme": (f"oci://localhost:5000/images/other/net@{I1}", CONFIG, False),
     "by the registry's own address": (f"oci://registry.example.com:5000/images/other/net@{I1}", REMOTE, False),
+    "by a loopback address": (f"127.0.0.1:5000/images/other/net@{I1}", CONFIG, False),
+    "by another loopback address": (f"oci://127.1.2.3:5000/images/other/net@{I1}", CONFIG, False),
+    "by the Service's longest name": (
+        f"oci://registry.accel-system.svc.cluster.local:5000/images/other/net@{I1}", CONFIG, False,
+    ),
+    "by the Service's shortest name": (f"oci://registry.accel-system:5000/images/other/net@{I1}", CONFIG, False),
     "the same path elsewhere": (f"oci://registry.example.com:5000/images/other/net@{I1}", CONFIG, True),
     "a model": (f"oci:///models/demo/net@{I1}", CONFIG, False),
     "another registry's": (f"docker.io/library/net@{I1}", CONFIG, True),

@@ -5,8 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from fpga_operator.api.fpgamodel import ConversionLimits, FpgaModelSpec, FpgaModelStatus
+from fpga_operator.api.fpgamodel import ConversionLimits, FpgaModelSpec, FpgaModelStatus, JobRecord
 from fpga_operator.config import Registry
+from fpga_operator.plan.jobflow import Jobs, follow
 from fpga_operator.plan.jobs import build_job, convert_job
 from fpga_operator.plan.jobview import JobView, Phase, view
 from fpga_operator.plan.model import ModelDesired, payload
@@ -235,3 +236,30 @@ def test_a_job_is_told_the_numbers_that_there_were() -> None:
     status = FpgaModelStatus.model_validate({"versions": known})
     told = payload(ModelDesired(owner("FpgaModel"), spec), status, CONFIG)["target"]["versions"]
     assert told == {digest: number for number, digest in enumerate(digests, 1) if number > 8}
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str, bool]] = {
+    # name: (the Job's status, reason, given up)
+    "not looked at yet": ({}, "JobStarting", False),
+    "just begun": ({"startTime": at(-5)}, "JobStarting", False),
+    "no pod": ({"startTime": at(-20)}, "JobPodRefused", False),
+    "no pod for long": ({"startTime": at(-121)}, "JobPodRefused", True),
+    "a pod that the watch has not shown": ({"startTime": at(-121), "active": 1}, "JobStarting", False),
+}
+
+
+@pytest.mark.parametrize(("status", "reason", "given_up"), REFUSED.values(), ids=REFUSED)
+def test_a_job_whose_pod_is_refused_gives_its_slot_up(status: Any, reason: str, given_up: bool) -> None:
+    seen = view(job("x") | {"status": status}, [], CONFIG, NOW)
+    assert seen.given_up is given_up
+    told = (seen.failure.reason, seen.failure.message) if seen.failure is not None else seen.progress
+    assert told[0] == reason
+    assert seen.failure is None or seen.failure.retry
+    assert reason == "JobStarting" or "kubectl describe job x -n demo" in told[1]
+
+
+def test_a_suspended_job_is_made_again() -> None:
+    stopped = job("x") | {"spec": {"suspend": True}}
+    flow = follow(owner("FpgaModel"), JobRecord(name="x", outcome="Running"), Jobs((stopped,)), CONFIG, NOW)
+    assert [ref.name for ref in flow.deletes] == ["x"]
+    assert not flow.create

@@ -422,3 +422,21 @@ def test_another_replica_is_work_not_illness() -> None:
     result = plan(two, status=GOOD, generation=2, deployment=live(two), pods=(READY, pod("p2", node="b")))
     assert summary(result).startswith("Transitioning F/T R RollingOut")
     assert replace(result).status["lastGood"]["modelVersion"] == 1
+
+
+def test_a_free_device_is_not_what_a_big_replica_waits_for() -> None:
+    why = "0/3 nodes are available: 1 Insufficient fpga.intel.com/arria10, 2 Insufficient cpu."
+    held = devices(("a/0", "demo", "p0"))
+    result = plan(deployment=live(), pods=(pod(why=why),), devices=held)
+    assert summary(result) == "Unschedulable F/F R Unschedulable"
+    assert "2 Insufficient cpu" in message(result, "Ready")
+
+
+def test_a_pod_that_may_not_be_made_says_why() -> None:
+    refused = live()
+    refused["status"]["conditions"] = [
+        {"type": "ReplicaFailure", "status": "True", "message": "pods is forbidden: exceeded quota: q"}
+    ]
+    assert "no pod is made: pods is forbidden: exceeded quota: q" in message(
+        plan(deployment=refused), "Ready"
+    )

@@ -95,6 +95,7 @@ def test_running_jobs_are_known_without_looking_at_the_others() -> None:
     store = Store()
     store.put(body("Job", "runs"))
     store.put(body("Job", "ends"))
+    store.put(body("Job", "stands", spec={"suspend": True}))
     store.put(body("Job", "goes", meta={"deletionTimestamp": "2026-11-21T12:00:00Z"}))
     done = {"conditions": [{"type": "Complete", "status": "True"}]}
     store.put(body("Job", "ends", 2, status=done))

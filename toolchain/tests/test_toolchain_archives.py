@@ -130,3 +130,32 @@ def test_refused(make: Callable[[], bytes], reason: str, message: str, tmp_path:
 def test_what_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"\x08\x07onnx")
     assert not is_archive(tmp_path / "f")
+
+
+def flipped(packed: bytes, at: int) -> bytes:
+    return packed[:at] + bytes([packed[at] ^ 1]) + packed[at + 1 :]
+
+
+PACKED = tar(("m/weights", bytes(range(256)) * 8), compress=True)
+PLAIN = tar(("a", b"1" * 512), ("b", b"2" * 512))
+DAMAGED = {
+    "a bit of the contents": flipped(gzip.compress(PLAIN, 0), 10 + 5 + 600),
+    "a bit of the checksum": flipped(PACKED, len(PACKED) - 8),
+    "no checksum": PACKED[:-8],
+    "half a checksum": PACKED[:-4],
+    "cut between two files": PLAIN[:1024],
+    "cut before its end": PLAIN[:2048],
+    "rubbish where a header should be": PLAIN[:1024] + b"x" * 512 + PLAIN[1536:],
+    "a file below a file": tar(("a", b"1"), ("a/b", b"2")),
+    "a folder where a file is": tar(("a", b"1"), ("a", None)),
+    "a folder with an endless name": tar(("n" * 300, None)),
+}
+
+
+@pytest.mark.parametrize("packed", DAMAGED.values(), ids=DAMAGED)
+def test_what_was_damaged_on_its_way_is_refused(packed: bytes, tmp_path: Path) -> None:
+    (tmp_path / "archive").write_bytes(packed)
+    with pytest.raises(Terminal) as told:
+        unpack(tmp_path / "archive", tmp_path / "out", Bounds(LIMIT))
+    assert told.value.reason in ("ArchiveDamaged", "BadArchive")
+    assert str(told.value).startswith("spec.source.uri: the archive was not unpacked")

@@ -261,3 +261,19 @@ def test_the_deadline_counts_the_whole_download(web: str, tmp_path: Path) -> Non
     with pytest.raises(Transient):
         download(f"{web}/drip", tmp_path / "d", 1 << 20, Deadline(0.2))
     assert time.monotonic() - started < 5
+
+
+def test_another_namespaces_model_is_refused_by_any_name_of_the_registry(
+    endpoint: str, convert_job: Make, work: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "m.onnx").write_bytes(b"onnx")
+    port = endpoint.rpartition(":")[2]
+    with Registry(endpoint) as registry:
+        for repository in ("models/others/net", "models/test/net"):
+            push_source(registry, tmp_path / "net", Reference.parse(f"oci:///{repository}:v1"))
+    for host in ("", f"127.0.0.1:{port}", f"localhost:{port}"):
+        with pytest.raises(Terminal) as told:
+            run(convert_job(f"oci://{host}/models/others/net:v1"), work)
+        assert told.value.reason == "SourceDenied", host
+    run(convert_job(f"oci://localhost:{port}/models/test/net:v1"), work)

@@ -4,6 +4,7 @@ Only folders and regular files are made, only below the target, and only so many
 rather than followed or checked: a model needs none, and every rule about links has had its hole.
 """
 
+import errno
 import gzip
 import io
 import lzma
@@ -25,6 +26,8 @@ _CHUNK = 1 << 20
 # tarfile reads an extended header in one call of the size that the header claims; file contents come in small
 # pieces.
 _MAX_READ = 8 << 20
+# Faults of the disk, not of the archive.
+_OURS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS, errno.EMFILE}
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,10 @@ def unpack(archive: Path, target: Path, bounds: Bounds) -> None:
         raise _bad(why, "ArchiveDamaged", "Pack the model again and push or upload all of it") from error
     except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted member, unknown compression
         raise _bad(f"it uses what is not supported ({error})") from error
+    except (ValueError, OSError) as error:  # what the libraries make of headers that nobody would write
+        if isinstance(error, OSError) and error.errno in _OURS:
+            raise
+        raise _bad(f"it is damaged, or its names cannot be made ({error})", "ArchiveDamaged") from error
 
 
 class _Budget:
@@ -133,13 +140,15 @@ class _Bounded(io.RawIOBase):
         self._budget = budget
         # Padding and headers come on top of the contents.
         self._limit = 2 * min(budget.bounds.max_bytes, budget.most) + _FREE_BYTES
+        self.last = b""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0 or size > _MAX_READ:
             raise _bad("a header claims an absurd size")
         if self._stream.tell() > self._limit:
             raise self._budget.exceeded()
-        return self._stream.read(size)
+        self.last = self._stream.read(size)
+        return self.last
 
     def tell(self) -> int:
         return self._stream.tell()
@@ -149,7 +158,8 @@ class _Bounded(io.RawIOBase):
 
 
 def _unpack_tar(stream: IO[bytes] | gzip.GzipFile, target: Path, budget: _Budget) -> None:
-    with tarfile.open(fileobj=_Bounded(stream, budget), mode="r:") as tar:
+    bounded = _Bounded(stream, budget)
+    with tarfile.open(fileobj=bounded, mode="r:") as tar:
         for member in tar:
             budget.member()
             path = _inside(target, member.name)
@@ -162,6 +172,11 @@ def _unpack_tar(stream: IO[bytes] | gzip.GzipFile, target: Path, budget: _Budget
                 _write(path, content.read, budget)
             else:
                 raise _not_regular(member.name, link=member.issym() or member.islnk())
+        # tarfile takes any header that it cannot read for the end, and leaves gzip's checksum behind it unread.
+        if bounded.last != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it does not end as a tar does")
+        while bounded.read(_CHUNK):
+            pass
 
 
 def _unpack_zip(archive: Path, target: Path, budget: _Budget) -> None:

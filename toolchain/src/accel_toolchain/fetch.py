@@ -15,6 +15,7 @@ from accel.oci import (
     OciError,
     Reference,
     Registry,
+    Rejected,
     TooLarge,
     Unavailable,
 )
@@ -140,6 +141,7 @@ def _fetch_oci(
             raise secret.invalid(f"has no account for {host}. {secret.replacement(host)}")
         with Registry.of(reference, job.registry, insecure=True, credentials=credentials) as registry:
             document = registry.get_manifest(reference.repository, reference.target)
+            _check_alias(job, reference, document.digest)
             sha256 = document.digest.removeprefix("sha256:")
             _check(job, sha256)
             if known(job, sha256):
@@ -173,14 +175,38 @@ def _check_tenant(job: ConvertJob, reference: Reference) -> None:
     Raises:
         Terminal: SourceDenied.
     """
-    parts = reference.repository.split("/")
     configured = reference.registry in (None, urlsplit(job.registry).netloc)
-    if configured and parts[0] in ("models", "images") and parts[1:2] != [job.namespace]:
-        raise Terminal(
-            "SourceDenied",
-            f"spec.source.uri {job.uri}: names below {parts[0]}/ belong to the namespace that follows. "
-            "Push the source under another name.",
-        )
+    if configured and _of_others(job, reference):
+        raise _denied(job, reference)
+
+
+def _check_alias(job: ConvertJob, reference: Reference, digest: str) -> None:
+    """Refuse it by whatever name the registry was reached: an address, a longer name, a pod of it.
+
+    Raises:
+        Terminal: SourceDenied.
+    """
+    if not _of_others(job, reference):
+        return
+    with open_registry(job) as registry:
+        try:
+            registry.get_manifest(reference.repository, digest)
+        except Rejected:
+            return  # another registry's, which has such a name too
+    raise _denied(job, reference)
+
+
+def _of_others(job: ConvertJob, reference: Reference) -> bool:
+    parts = reference.repository.split("/")
+    return parts[0] in ("models", "images") and parts[1:2] != [job.namespace]
+
+
+def _denied(job: ConvertJob, reference: Reference) -> Terminal:
+    return Terminal(
+        "SourceDenied",
+        f"spec.source.uri {job.uri}: names below {reference.repository.partition('/')[0]}/ belong to the namespace "
+        "that follows. Push the source under another name.",
+    )
 
 
 def _layer_name(layer: Descriptor) -> str:

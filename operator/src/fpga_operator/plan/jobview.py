@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 
 from fpga_operator.config import Config
-from fpga_operator.plan.jobwaits import look_again, waiting
+from fpga_operator.plan.jobwaits import look_again, look_again_without_pod, waiting, without_pod
 from fpga_operator.plan.results import JobResult, parse_result
 from fpga_operator.plan.types import IMAGE_LABEL, Manifest
 
@@ -44,6 +44,7 @@ class JobView:
     uid: str = ""
     given_up: bool = False
     look_again: float | None = None
+    suspended: bool = False
 
 
 STEPS = {
@@ -156,8 +157,10 @@ def view(job: Manifest | None, pods: Sequence[Manifest], config: Config, now: da
 
 
 def _active(job: Manifest, pods: Sequence[Manifest], uid: str, config: Config, now: datetime) -> JobView:
+    if (job.get("spec") or {}).get("suspend"):
+        return JobView(Phase.ACTIVE, uid=uid, suspended=True)
     newest = next(iter(_newest_first(pods)), None)
-    wait = waiting(newest, now) if newest is not None else None
+    wait = waiting(newest, now) if newest is not None else without_pod(job, now)
     # Before the Job's own deadline, which would be taken for a conversion that is too slow.
     if wait is not None and wait.age >= min(wait.patience, _deadline(job, config) / 2):
         failure = Failure("fetch", wait.reason, wait.message, retry=True)
@@ -173,8 +176,12 @@ def _active(job: Manifest, pods: Sequence[Manifest], uid: str, config: Config, n
             retry=False,
         )
         return JobView(Phase.FAILED, failure=failure, uid=uid, given_up=True)
-    again = look_again(newest, now) if newest is not None else None
-    return JobView(Phase.ACTIVE, progress=_progress(pods, job, now), uid=uid, look_again=again)
+    if newest is None:
+        progress = (wait.reason, wait.message) if wait is not None else ("JobStarting", "the Job is starting")
+        again: float | None = look_again_without_pod(job, now)
+    else:
+        progress, again = _progress(pods, job, now), look_again(newest, now)
+    return JobView(Phase.ACTIVE, progress=progress, uid=uid, look_again=again)
 
 
 def _evicted_for_disk(pod: Manifest) -> str:

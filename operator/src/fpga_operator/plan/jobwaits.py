@@ -12,6 +12,7 @@ from fpga_operator.plan.types import Manifest, parse_time
 
 MOUNT_SECONDS = 10.0  # mounting takes a moment; beyond it, something is missing
 CLAIM_SECONDS, IMAGE_SECONDS, MOUNT_PATIENCE_SECONDS = 120.0, 300.0, 300.0
+POD_SECONDS, POD_PATIENCE_SECONDS = 15.0, 120.0  # a controller makes a pod in the blink of an eye, if it may
 NODE_SECONDS = 600.0  # a cluster autoscaler needs minutes to bring a node
 
 _NO_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
@@ -73,6 +74,35 @@ def look_again(pod: Manifest, now: datetime) -> float | None:
             left = MOUNT_SECONDS - _age(pod, condition, now)
             return left + 0.5 if left > 0 and _claim(pod) is not None else None
     return None
+
+
+def without_pod(job: Manifest, now: datetime) -> Wait | None:
+    """Return what is known of a Job that has no pod; None for one that is young."""
+    name, namespace = job["metadata"]["name"], job["metadata"].get("namespace", "")
+    age = _job_age(job, now)
+    if age < POD_SECONDS:
+        return None
+    return Wait(
+        "JobPodRefused",
+        f"the Job's pod is not made: a ResourceQuota, a LimitRange or a policy of namespace {namespace} refuses it; "
+        f"kubectl describe job {name} -n {namespace} says which",
+        age,
+        POD_PATIENCE_SECONDS,
+    )
+
+
+def look_again_without_pod(job: Manifest, now: datetime) -> float:
+    """Return the seconds after which the passing of time alone changes what is said of a Job without a pod."""
+    age = _job_age(job, now)
+    return max(1.0, (POD_SECONDS if age < POD_SECONDS else POD_PATIENCE_SECONDS) - age + 0.5)
+
+
+def _job_age(job: Manifest, now: datetime) -> float:
+    status = job.get("status") or {}
+    if status.get("active") or status.get("succeeded") or status.get("failed"):
+        return 0.0  # it has a pod, which the watch has not shown yet, or that has gone
+    begun = status.get("startTime")  # absent: its controller has not looked at it
+    return max(0.0, (now - parse_time(begun)).total_seconds()) if begun else 0.0
 
 
 def _unscheduled(pod: Manifest, told: str, age: float) -> Wait:

@@ -43,12 +43,30 @@ def node_reference(canonical: str, config: Config) -> str:
     return canonical.removeprefix("oci://")
 
 
+def _is_configured(host: str, config: Config) -> bool:
+    """Tell whether a host is the configured registry: by a name of the settings, a loopback address, a Service's name.
+
+    Of the node's own ports only the proxy of that registry answers with images.
+    """
+    endpoint = urlsplit(config.registry.endpoint)
+    name = urlsplit(f"//{host}").hostname or ""
+    if host in ("", config.registry.node_name, endpoint.netloc) or name == endpoint.hostname:
+        return True
+    if name == "localhost" or name == "::1" or name.startswith("127."):
+        return True
+    service = (endpoint.hostname or "").partition(".svc")
+    return bool(service[1]) and name in (service[0], f"{service[0]}.svc.cluster.local")
+
+
 def denial(owner: Owner, reference: str, config: Config) -> Verdict | None:
     """Refuse what belongs to another namespace: in the configured registry, by whatever name it is written."""
-    own = {"", config.registry.node_name, urlsplit(config.registry.endpoint).netloc}
     host, _, rest = reference.removeprefix("oci://").partition("/")
     parts = rest.partition("@")[0].split("/")
-    if host not in own or parts[0] not in ("images", "models") or parts[:2] == ["images", owner.namespace]:
+    if (
+        not _is_configured(host, config)
+        or parts[0] not in ("images", "models")
+        or parts[:2] == ["images", owner.namespace]
+    ):
         return None
     if parts[0] == "models":
         message = (

@@ -178,6 +178,8 @@ class Standing:
             return f"; {self.unplaced_story()[1]}"
         if told := self.missing_volume():
             return f"; {told}"
+        if told := self.refused():
+            return f"; {told}"
         return next((f"; {p.name}: {p.trouble}" for p in self.fleet.new if not p.ready and p.trouble), "")
 
     def sick_story(self) -> str:
@@ -206,15 +208,34 @@ class Standing:
         """Tell whether the scheduler names the FPGA as what is missing."""
         return any(self.config.resource_name in pod.unplaced_why for pod in self.fleet.unplaced)
 
+    def _device_fits(self) -> bool:
+        """Tell whether a device is free and the scheduler names other things that a node lacks."""
+        idle = idle_devices(self.observed.devices, self.observed.serving_pods, self.nodes, self.now, 0)
+        others = (
+            part
+            for pod in self.fleet.unplaced
+            for part in pod.unplaced_why.split(",")
+            if "Insufficient" in part and self.config.resource_name not in part
+        )
+        return idle > 0 and any(others)
+
     def unplaced_story(self) -> tuple[str, str]:
         """Return reason and sentence about the pods that the scheduler finds no node for."""
         count = len(self.fleet.unplaced)
-        if self.lacks_device():
+        if self.lacks_device() and not self._device_fits():
             story = self.devices_story()
             noun = "replica waits" if count == 1 else "replicas wait"
             return "WaitingForDevice", f"{count} {noun} for an FPGA: {story}"
         why = self.fleet.unplaced[0].unplaced_why
         return "Unschedulable", f"{counted(count, 'replica')} cannot be placed: {why}"
+
+    def refused(self) -> str:
+        """Say why the Deployment may not make its pods: a ResourceQuota, a LimitRange, a policy."""
+        status = (self.observed.deployment or {}).get("status") or {}
+        for condition in status.get("conditions") or []:
+            if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
+                return f"no pod is made: {' '.join(str(condition.get('message', '')).split())[:512]}"
+        return ""
 
     def missing_volume(self) -> str:
         """Say what a pod that has a node but no volumes lacks; Secrets cannot be read, so name the candidates."""

@@ -70,7 +70,11 @@ def _job_limits(spec: Manifest) -> Manifest:
         field: [{"name": c["name"], "resources": c.get("resources") or {}} for c in pod.get(field) or []]
         for field in ("initContainers", "containers")
     }
-    return {"activeDeadlineSeconds": spec.get("activeDeadlineSeconds"), "template": {"spec": limits}}
+    found: Manifest = {
+        "activeDeadlineSeconds": spec.get("activeDeadlineSeconds"),
+        "template": {"spec": limits},
+    }
+    return {**found, "suspend": True} if spec.get("suspend") else found
 
 
 def _version(body: Manifest) -> int:
@@ -128,7 +132,11 @@ class Store:
         record = Record(_slim(body), tuple(foreign_fields(body)), version, uid)
         self._revisions[key.kind] += 1
         if key.kind == "Job":
-            ended = finished(body) or "deletionTimestamp" in body["metadata"]
+            ended = (
+                finished(body)
+                or "deletionTimestamp" in body["metadata"]
+                or body.get("spec", {}).get("suspend", False)
+            )
             (self._running.discard if ended else self._running.add)(key)
         kind[key.namespace, key.name] = record
         for owner in owner_uids(body):
