@@ -258,8 +258,15 @@ def test_a_job_whose_pod_is_refused_gives_its_slot_up(status: Any, reason: str, 
     assert reason == "JobStarting" or "kubectl describe job x -n demo" in told[1]
 
 
-def test_a_suspended_job_is_made_again() -> None:
-    stopped = job("x") | {"spec": {"suspend": True}}
+@pytest.mark.parametrize(
+    ("later", "deleted"), [(0, []), (60, ["x"])], ids=["queued from the start", "by a hand"]
+)
+def test_a_job_that_a_hand_suspended_is_made_again(later: float, deleted: list[str]) -> None:
+    stopped = job("x", creationTimestamp=at(0)) | {"spec": {"suspend": True}}
+    stopped["status"]["conditions"] = [
+        {"type": "Suspended", "status": "True", "lastTransitionTime": at(later)}
+    ]
     flow = follow(owner("FpgaModel"), JobRecord(name="x", outcome="Running"), Jobs((stopped,)), CONFIG, NOW)
-    assert [ref.name for ref in flow.deletes] == ["x"]
-    assert not flow.create
+    assert [ref.name for ref in flow.deletes] == deleted
+    assert flow.progress is not None
+    assert flow.progress[0] == ("JobStarting" if deleted else "JobSuspended")

@@ -96,7 +96,7 @@ def follow(owner: Owner, record: JobRecord, there: Jobs, config: Config, now: da
     seen: JobView = view(job, _pods_of(job, there.pods) if job is not None else [], config, now)
 
     if seen.phase is Phase.ACTIVE and seen.suspended:
-        # By a hand: it would stand here for ever, for Kubernetes stops its deadline's clock. Its slot is given back.
+        # It would stand here for ever, for Kubernetes stops its deadline's clock.
         told = ("JobStarting", "the Job was suspended by a hand and is made again")
         suspended = Ref("Job", owner.namespace, name, seen.uid)
         return Flow(record, known=checking, progress=_retrying(record) or told, deletes=(*deletes, suspended))

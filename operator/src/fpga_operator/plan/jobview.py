@@ -8,7 +8,7 @@ from enum import Enum
 from fpga_operator.config import Config
 from fpga_operator.plan.jobwaits import look_again, look_again_without_pod, waiting, without_pod
 from fpga_operator.plan.results import JobResult, parse_result
-from fpga_operator.plan.types import IMAGE_LABEL, Manifest
+from fpga_operator.plan.types import IMAGE_LABEL, Manifest, parse_time
 
 
 class Phase(Enum):
@@ -55,6 +55,11 @@ STEPS = {
     "build": ("Building", "building the image"),
 }
 OOM_EXIT = 137
+ADMISSION_SECONDS = 5.0  # what suspends new Jobs does so before their controller sees them
+NOT_ADMITTED = (
+    "JobSuspended",
+    "the Job is suspended and holds no slot: what queues Jobs in this cluster has yet to admit it",
+)
 
 
 def finished(job: Manifest) -> bool:
@@ -158,7 +163,7 @@ def view(job: Manifest | None, pods: Sequence[Manifest], config: Config, now: da
 
 def _active(job: Manifest, pods: Sequence[Manifest], uid: str, config: Config, now: datetime) -> JobView:
     if (job.get("spec") or {}).get("suspend"):
-        return JobView(Phase.ACTIVE, uid=uid, suspended=True)
+        return JobView(Phase.ACTIVE, progress=NOT_ADMITTED, uid=uid, suspended=_stopped_later(job))
     newest = next(iter(_newest_first(pods)), None)
     wait = waiting(newest, now) if newest is not None else without_pod(job, now)
     # Before the Job's own deadline, which would be taken for a conversion that is too slow.
@@ -182,6 +187,16 @@ def _active(job: Manifest, pods: Sequence[Manifest], uid: str, config: Config, n
     else:
         progress, again = _progress(pods, job, now), look_again(newest, now)
     return JobView(Phase.ACTIVE, progress=progress, uid=uid, look_again=again)
+
+
+def _stopped_later(job: Manifest) -> bool:
+    """Tell a Job that a hand suspended from one that a queueing system holds back from the beginning."""
+    created = job["metadata"].get("creationTimestamp")
+    for condition in job.get("status", {}).get("conditions") or []:
+        if condition["type"] == "Suspended" and condition["status"] == "True" and created:
+            since = parse_time(condition["lastTransitionTime"]) - parse_time(created)
+            return since.total_seconds() > ADMISSION_SECONDS
+    return False  # its controller has not said so yet
 
 
 def _evicted_for_disk(pod: Manifest) -> str:
