@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from accel_cluster import toolchain
 from fpga_operator.run.cluster import Cluster
+from proxy import Proxy
 from registries import Pusher, Service
 from servers import ADMIN, OPERATOR, Server, install, start
 from simulated import Kubelet
@@ -128,3 +129,16 @@ def service(tmp_path: Path) -> Iterator[Service]:
 @pytest.fixture
 def pusher(tmp_path: Path, service: Service, namespace: str) -> Pusher:
     return Pusher(tmp_path, service.endpoint, namespace)
+
+
+@pytest.fixture
+async def proxy(server: Server, operator: Operator) -> AsyncIterator[Proxy]:
+    """A proxy with a fresh operator behind it."""
+    async with Proxy(server).running() as between:
+        operator.kill()
+        operator.url = between.url
+        operator.start()
+        yield between
+        operator.kill()
+    operator.url = ""
+    operator.start()

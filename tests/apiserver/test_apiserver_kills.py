@@ -6,13 +6,11 @@ The end must be that of a run without kills: the same status, the same children,
 import os
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from chain import D1, I1, MODEL, build, convert
 from proxy import Proxy, Write
-from servers import Server
 from simulated import Kubelet
 from world import Operator, World
 
@@ -70,19 +68,6 @@ class Killer:
         self._before = not self._before
         self.story.append(f"{side} {method} {path}")
         return False
-
-
-@pytest.fixture
-async def proxy(server: Server, operator: Operator) -> AsyncIterator[Proxy]:
-    """A proxy with a fresh operator behind it."""
-    async with Proxy(server).running() as between:
-        operator.kill()
-        operator.url = between.url
-        operator.start()
-        yield between
-        operator.kill()
-    operator.url = ""
-    operator.start()
 
 
 async def chain(world: World, kubelet: Kubelet, name: str, node: str) -> None:

@@ -5,7 +5,6 @@ Always the same process, and a liveness that fails for none of them but a watch 
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -19,19 +18,6 @@ from world import Operator, World
 FULL = bool(os.environ.get("ACCEL_TEST_FULL"))
 OUTAGE_SECONDS = 60.0 if FULL else 10.0
 NO_MODEL, MODEL_SEEN = "does not exist", "waits for FpgaModel"
-
-
-@pytest.fixture
-async def proxy(server: Server, operator: Operator) -> AsyncIterator[Proxy]:
-    """A proxy with a fresh operator behind it."""
-    async with Proxy(server).running() as between:
-        operator.kill()
-        operator.url = between.url
-        operator.start()
-        yield between
-        operator.kill()
-    operator.url = ""
-    operator.start()
 
 
 async def alive(operator: Operator) -> bool:

@@ -6,7 +6,13 @@ from datetime import datetime
 from enum import Enum
 
 from fpga_operator.config import Config
-from fpga_operator.plan.jobwaits import look_again, look_again_without_pod, waiting, without_pod
+from fpga_operator.plan.jobwaits import (
+    Wait,
+    look_again,
+    look_again_without_pod,
+    waiting,
+    without_pod,
+)
 from fpga_operator.plan.results import JobResult, parse_result
 from fpga_operator.plan.types import IMAGE_LABEL, Manifest, parse_time
 
@@ -119,7 +125,7 @@ def _out_of_memory(name: str, job: Manifest) -> str:
     return f"{name} was killed because it used more memory than {limit}: use a smaller model, or report this"
 
 
-def _progress(pods: Sequence[Manifest], job: Manifest, now: datetime) -> tuple[str, str]:
+def _progress(pods: Sequence[Manifest], job: Manifest, wait: Wait | None) -> tuple[str, str]:
     newest = _newest_first(pods)
     for pod in newest:
         if pod.get("status", {}).get("phase") == "Failed":
@@ -127,12 +133,12 @@ def _progress(pods: Sequence[Manifest], job: Manifest, now: datetime) -> tuple[s
             if failure is not None and failure.retry:
                 # Said until it is over: a reason that flips with each new pod would be noise.
                 return failure.reason, f"{failure.message.rstrip('.')}; tried again"
-    return _pod_progress(newest[0], now) if newest else ("JobStarting", "the Job is starting")
-
-
-def _pod_progress(pod: Manifest, now: datetime) -> tuple[str, str]:
-    if (wait := waiting(pod, now)) is not None:
+    if wait is not None:
         return wait.reason, wait.message
+    return _pod_progress(newest[0]) if newest else ("JobStarting", "the Job is starting")
+
+
+def _pod_progress(pod: Manifest) -> tuple[str, str]:
     first = next((container["name"] for container in _containers(pod)), "")
     for container in _containers(pod):
         state = container.get("state") or {}
@@ -181,12 +187,8 @@ def _active(job: Manifest, pods: Sequence[Manifest], uid: str, config: Config, n
             retry=False,
         )
         return JobView(Phase.FAILED, failure=failure, uid=uid, given_up=True)
-    if newest is None:
-        progress = (wait.reason, wait.message) if wait is not None else ("JobStarting", "the Job is starting")
-        again: float | None = look_again_without_pod(job, now)
-    else:
-        progress, again = _progress(pods, job, now), look_again(newest, now)
-    return JobView(Phase.ACTIVE, progress=progress, uid=uid, look_again=again)
+    again = look_again(newest, now) if newest is not None else look_again_without_pod(job, now)
+    return JobView(Phase.ACTIVE, progress=_progress(pods, job, wait), uid=uid, look_again=again)
 
 
 def _stopped_later(job: Manifest) -> bool:
