@@ -262,6 +262,16 @@ async def test_a_secret_in_order_is_not_written_again(bench: Bench) -> None:
     assert (await bench.world.live("Secret", "svc-keys"))["metadata"]["resourceVersion"] == before
 
 
+async def test_a_model_of_the_services_name_that_goes_takes_nothing_of_the_keys_along(bench: Bench) -> None:
+    await bench.make()
+    await bench.relearn()
+    made = bench.writes()
+    for kind in ("FpgaModel", "AccelImage"):
+        bench.executor.forget(Key(kind, bench.owner.namespace, bench.owner.name))
+    await bench.make()
+    assert bench.writes() == made
+
+
 async def test_what_the_api_server_refuses_is_a_fault_with_its_words(bench: Bench) -> None:
     plan = bench.plan()
     service = next(child for child in plan.children if child["kind"] == "Service")

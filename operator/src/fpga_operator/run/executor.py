@@ -198,7 +198,7 @@ class Executor:
             except ApiFailure as error:
                 if error.status not in (404, 409):
                     raise
-                del self._secrets[place]  # deleted, or made again by someone: find out
+                self._secrets.pop(place, None)  # deleted, or made again by someone: find out
         there = await self._cluster.peek("Secret", *place)
         if there is None:
             applied = await self._apply(manifest)
@@ -215,7 +215,8 @@ class Executor:
 
     def forget(self, key: Key) -> None:
         """Drop what is remembered about an object that is gone."""
-        self._secrets.pop((key.namespace, f"{key.name}-keys"), None)
+        if key.kind == "AccelService":  # a model or an image of the same name has no keys
+            self._secrets.pop((key.namespace, f"{key.name}-keys"), None)
 
     # -- status ---------------------------------------------------------------------------------------------
 
