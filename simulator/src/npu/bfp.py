@@ -32,6 +32,7 @@ class Accumulation(Enum):
 
     FP32_SEQ = 0  # one float32 addition per block, in the order ky, kx, depth
     WIDE = 1  # the same order in float64
+    FP16_TAPS = 2  # as FP32_SEQ within a kernel tap; the taps' sums are added in float16
 
 
 @dataclass(frozen=True)

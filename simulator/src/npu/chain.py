@@ -22,6 +22,7 @@ __all__ = [
     "Chain",
     "Files",
     "Kind",
+    "Load",
     "Need",
     "Stage",
     "Tensor",
@@ -31,7 +32,7 @@ __all__ = [
 MAX_SIDE = 65_535  # of a tensor, in each direction
 MAX_NUMBERS = 1 << 28  # in one tensor: a gigabyte of float32
 MAX_KERNEL = 64
-NATIVE_DIM = 128  # numbers in a native vector; a parameter of the compiler from a later release on
+NATIVE_DIM = 128  # numbers in a native vector of the Arria 10; other SKUs compile with theirs
 EXPANDER_KERNEL = 7  # the image unit always cuts 7 x 7 windows
 EXPANDER_CHANNELS = 3
 EXPANDER_TILES = 2  # 7 * 7 * 3 = 147 numbers are two native vectors
@@ -44,6 +45,8 @@ class Kind(Enum):
     EXPAND = 1  # windows of the image, cut by the Expander
     IDENTITY = 2  # the vectors themselves: only the float16 stage matters
     MAX_POOL = 3  # the vectors themselves, horizontally and then vertically
+    AVERAGE_POOL = 4  # the first vector of a window; the others are added in float16, row by row
+    CONCAT = 5  # the vectors themselves; the chain's residual goes behind their channels
 
 
 class Stage(IntFlag):
@@ -69,7 +72,11 @@ class Files(IntFlag):
 
 @dataclass(frozen=True)
 class Tensor:
-    """Height, width, channels, and the first register in each file (meaningless where `files` lacks it)."""
+    """Height, width, channels, and the first register in each file (meaningless where `files` lacks it).
+
+    `pitch` is how many native vectors of registers each position has: 0 means as many as its channels fill; more
+    where later concatenations grow the tensor in place. `native_dim` is the program's.
+    """
 
     height: int
     width: int
@@ -77,6 +84,8 @@ class Tensor:
     files: Files = Files.NONE
     matrix_address: int = 0
     float16_address: int = 0
+    pitch: int = 0
+    native_dim: int = NATIVE_DIM
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -91,12 +100,17 @@ class Tensor:
     @property
     def depth(self) -> int:
         """Native vectors per position."""
-        return blocks(self.channels, NATIVE_DIM)
+        return blocks(self.channels, self.native_dim)
 
     @property
     def vectors(self) -> int:
         """Native vectors of the whole tensor."""
         return self.positions * self.depth
+
+    @property
+    def registers(self) -> int:
+        """Native vectors of registers that the whole tensor takes in a file."""
+        return self.positions * max(self.pitch, self.depth)
 
 
 @dataclass(frozen=True)
@@ -156,6 +170,16 @@ class Chain:
         if self.kind in (Kind.CONV, Kind.EXPAND):
             return target.positions * target.channels * source.channels * self.kernel[0] * self.kernel[1]
         return 0
+
+
+@dataclass(frozen=True)
+class Load:
+    """Weight tiles that go from DRAM into one of the two matrix buffers before their chain multiplies by them."""
+
+    chain: int
+    first: int  # tile of the chain, in the order output tile, ky, kx, depth
+    tiles: int
+    buffer: int  # 0 or 1
 
 
 @dataclass(frozen=True)

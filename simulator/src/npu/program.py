@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npu.bfp import Preset, Rounding
-from npu.chain import Chain, Need, Stage, Tensor, blocks
+from npu.chain import NATIVE_DIM, Chain, Load, Need, Stage, Tensor, blocks
 
 __all__ = ["Program", "WeightRange"]
 
@@ -49,9 +49,10 @@ class WeightRange:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """One input, one output, chains in the order of execution.
+    """One input, one output queue, chains in the order of execution.
 
-    `tensors[0]` is the input and the last chain's target the output. `mantissas` and `exponents` are int8,
+    `tensors[0]` is the input. `outputs` are the tensors that go to the output queue, in that order; none named
+    means the last chain's target. `mantissas` and `exponents` are int8,
     chain after chain in the order output channel, ky, kx, input channel (or block of them); `vectors` is
     float16: per chain its scales, then its biases.
     """
@@ -67,6 +68,14 @@ class Program:
     exponents: NDArray[np.int8]
     vectors: NDArray[np.float16]
     need: Need
+    native_dim: int = NATIVE_DIM
+    outputs: tuple[int, ...] = ()
+    loads: tuple[Load, ...] = ()
+
+    @property
+    def output_tensors(self) -> tuple[int, ...]:
+        """Indices of the tensors in the output queue."""
+        return self.outputs or (self.chains[-1].target,)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -75,8 +84,9 @@ class Program:
 
     @property
     def output_shape(self) -> tuple[int, int, int]:
-        """Height, width, channels."""
-        return self.tensors[self.chains[-1].target].shape
+        """Height, width, channels; several tensors come flat, one behind the other, as (1, 1, numbers)."""
+        shapes = [self.tensors[index].shape for index in self.output_tensors]
+        return shapes[0] if len(shapes) == 1 else (1, 1, sum(h * w * c for h, w, c in shapes))
 
     @cached_property
     def digest(self) -> str:
