@@ -40,16 +40,20 @@ class Compiled:
     offloaded_ops: int
     host_ops: int
     host_reasons: dict[str, str]  # operator and name -> why it stays on the host
+    tensors: tuple[str, ...] = ()  # per chain: the model's tensor that it makes, empty where there is none
 
 
 def compile_model(
-    model: Any, *, precision: str = bfp.DEFAULT, sku: str = DEFAULT_SKU, name: str | None = None
+    model: Any, *, precision: str | bfp.Preset = bfp.DEFAULT, sku: str = DEFAULT_SKU, name: str | None = None
 ) -> Compiled:
     """Compile an `onnx.ModelProto` (float32, NCHW, or with a converter's transposes; any batch).
 
-    Raises a CompileError: NothingToOffload, UnsupportedModel, or what does not fit; SkuError for the SKU.
+    A `precision` that is no official preset may be given as a `bfp.Preset` to study formats: the oracle runs such a
+    program, and no device takes it. Raises a CompileError: NothingToOffload, UnsupportedModel, or what does not fit;
+    SkuError for the SKU.
     """
-    preset, machine = bfp.preset(precision), load_sku(sku)
+    preset = precision if isinstance(precision, bfp.Preset) else bfp.preset(precision)
+    machine = load_sku(sku)
     try:
         return _compile(model, preset, machine, name)
     except UnicodeDecodeError as error:  # protobuf decodes names when they are read
@@ -80,4 +84,5 @@ def _compile(model: Any, preset: bfp.Preset, machine: Sku, name: str | None) -> 
         offloaded_ops=sum(verdicts[i].role is Role.WORK for i in inside),
         host_ops=host.nodes,
         host_reasons=reasons,
+        tensors=tuple(layer.tensor for layer in layers),
     )

@@ -38,6 +38,7 @@ class Layer:
     residual: int | None = None
     residual_stride: tuple[int, int] = (1, 1)
     relu: bool = False
+    tensor: str = ""  # what the graph calls its result; empty where the graph has no such tensor
 
     @property
     def takes_affine(self) -> bool:
@@ -70,6 +71,8 @@ def lower(graph: Graph, verdicts: list[Verdict], region: Region) -> list[Layer]:
     lowering = _Lowering(graph, verdicts, region)
     for index in region.nodes:
         lowering.node(index)
+    for layer, tensor in lowering.results.items():
+        lowering.layers[layer].tensor = tensor
     return _ordered(lowering.layers, lowering.last(region.output))
 
 
