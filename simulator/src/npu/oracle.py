@@ -13,11 +13,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from npu import float16
-from npu.bfp import Accumulation, Float32, Quantised, quantise
-from npu.chain import EXPANDER_KERNEL, NATIVE_DIM, Chain, Kind, Stage, Tensor
-from npu.errors import TensorError
+from npu import float16, passes
+from npu.bfp import Accumulation, Float32
+from npu.chain import NATIVE_DIM, Chain, Kind, Stage
+from npu.errors import SkuError, TensorError
+from npu.matrix_unit import Matrix, MatrixUnit
 from npu.program import Program
+from npu.windows import expanded, taps
 
 __all__ = ["Oracle", "run"]
 
@@ -25,25 +27,33 @@ Watcher = Callable[[int, Float32], None]
 
 
 @dataclass(frozen=True)
-class _Weights:
-    """One chain's numbers as values: matrix [ky, kx, in, out], scale and bias [out] (None where there is
-    none).
-    """
+class _Numbers:
+    """One chain's weights, scale and bias [out]; None where there is none."""
 
-    matrix: Float32 | None
+    matrix: Matrix | None
     scale: Float32 | None
     bias: Float32 | None
 
 
 class Oracle:
-    """A program with its weights as numbers. `run` may be called any number of times."""
+    """A program with its weights as numbers. `run` may be called any number of times.
+
+    Raises SkuError for a program of a native dimension that only the timing model knows.
+    """
 
     def __init__(self, program: Program) -> None:
+        if program.native_dim != NATIVE_DIM:
+            raise SkuError(
+                f"the program is for {program.sku}, native dimension {program.native_dim}: such a device is "
+                f"only timed (npu estimate); compile for a SKU of native dimension {NATIVE_DIM} to run it"
+            )
         self.program = program
-        self._weights = [_prepare(program, index) for index in range(len(program.chains))]
+        self._unit = MatrixUnit(program.preset, program.rounding)
+        self._numbers = [_prepare(program, index) for index in range(len(program.chains))]
 
     def run(self, x: NDArray[np.floating], watch: Watcher | None = None) -> Float32:
-        """Compute one picture [height, width, channels]; returns float16 numbers as float32.
+        """Compute one picture [height, width, channels]; returns float16 numbers as float32, shaped as
+        `program.output_shape` says: several output tensors come flat, one behind the other.
 
         `watch` is called with each chain's index and result. Raises TensorError for a wrong shape or numbers
         that are not finite.
@@ -53,88 +63,60 @@ class Oracle:
         last_use = {
             t: i for i, c in enumerate(program.chains) for t in (c.source, c.residual) if t is not None
         }
+        last_use |= dict.fromkeys(program.output_tensors, len(program.chains))
         for index, chain in enumerate(program.chains):
             result = self._chain(index, chain, tensors)
             if watch is not None:
                 watch(index, result)
             tensors[chain.target] = result
-            for dead in [tensor for tensor in tensors if last_use.get(tensor, index + 1) == index]:
+            for dead in [tensor for tensor in tensors if last_use.get(tensor, index) <= index]:
                 del tensors[dead]
-        return tensors[program.chains[-1].target]
+        queue = [tensors[index] for index in program.output_tensors]
+        if len(queue) == 1:
+            return queue[0]
+        return np.concatenate([tensor.ravel() for tensor in queue]).reshape(program.output_shape)
 
     def _chain(self, index: int, chain: Chain, tensors: dict[int, Float32]) -> Float32:
-        x, weights = tensors[chain.source], self._weights[index]
-        source, target = self.program.tensors[chain.source], self.program.tensors[chain.target]
-        if chain.kind is Kind.MAX_POOL:
-            return self._max_pool(x, chain, source, target)
-        if chain.kind is Kind.IDENTITY:
-            result = self._through_identity(x)
-        else:
-            assert weights.matrix is not None
-            result = self._multiply(x, weights.matrix, chain, source, target)
-        if weights.scale is not None:
-            result = float16.multiply(result, weights.scale)
-        if weights.bias is not None:
-            result = float16.add(result, weights.bias)
-        if chain.residual is not None:
+        """The matrix unit or a pass, then the float16 stage in its order: scale, bias, residual, ReLU."""
+        numbers = self._numbers[index]
+        residual = None if chain.residual is None else tensors[chain.residual]
+        if chain.kind is Kind.CONCAT:
+            assert residual is not None
+            return passes.concat(self._unit, tensors[chain.source], residual)
+        result = self._through_matrix(chain, tensors[chain.source], numbers)
+        if numbers.scale is not None:
+            result = float16.multiply(result, numbers.scale)
+        if numbers.bias is not None and not _adds_bias_in_taps(chain):
+            result = float16.add(result, numbers.bias)
+        if residual is not None:
             down, right = chain.residual_stride
-            result = float16.add(result, tensors[chain.residual][::down, ::right])
+            result = float16.add(result, residual[::down, ::right])
         return float16.relu(result) if Stage.RELU in chain.stage else result
 
-    def _quantise(self, x: Float32) -> Quantised:
-        return quantise(x, self.program.preset, self.program.rounding)
-
-    def _through_identity(self, x: Float32) -> Float32:
-        """What comes out of the identity matrix: the quantised numbers, all of which float16 holds."""
-        return float16.round16(self._quantise(x).values(self.program.preset))
-
-    def _multiply(self, x: Float32, matrix: Float32, chain: Chain, source: Tensor, target: Tensor) -> Float32:
-        """The matrix unit: block products exactly, added in the order ky, kx, depth, then float32, then
-        float16.
-
-        A block's numbers are whole multiples of one power of two, and their products sum up to less than
-        2**24 of those: a float32 matrix product over the block is exact in whatever order it adds. The
-        additions *between* blocks are not, and happen here one by one.
-        """
-        preset = self.program.preset
+    def _through_matrix(self, chain: Chain, x: Float32, numbers: _Numbers) -> Float32:
+        """What comes out of the matrix unit; with `fp16-taps` the bias is in it."""
+        unit, tensors = self._unit, self.program.tensors
+        source, target = tensors[chain.source], tensors[chain.target]
+        match chain.kind:
+            case Kind.IDENTITY:
+                return unit.quantised(x)
+            case Kind.MAX_POOL:
+                return passes.max_pool(unit, x, chain, source, target)
+            case Kind.AVERAGE_POOL:
+                return passes.average_pool(unit, x, chain, source, target)
+        assert numbers.matrix is not None
         if chain.kind is Kind.EXPAND:
-            windows = _expand(x, chain, source, target)
-            vectors = self._quantise(windows).values(preset)[np.newaxis, np.newaxis]
+            seen = unit.quantised(expanded(x, chain, source, target))[np.newaxis, np.newaxis]
         else:
-            vectors = _taps(self._quantise(x).values(preset), chain, source, target)
-        wide = chain.accumulation is Accumulation.WIDE
-        total = np.zeros((target.positions, target.channels), np.float64 if wide else np.float32)
-        block = np.empty((target.positions, target.channels), np.float32)
-        step = min(preset.box, NATIVE_DIM)
-        for ky in range(matrix.shape[0]):
-            for kx in range(matrix.shape[1]):
-                tap = vectors[ky, kx].reshape(target.positions, -1)
-                for start in range(0, tap.shape[1], step):
-                    lanes = slice(start, start + step)
-                    total += np.matmul(tap[:, lanes], matrix[ky, kx, lanes], out=block)
-        with np.errstate(over="ignore"):  # `wide` may leave float32's range; round16 saturates infinities
-            result = total.astype(np.float32)
-        return float16.round16(result).reshape(target.shape)
-
-    def _max_pool(self, x: Float32, chain: Chain, source: Tensor, target: Tensor) -> Float32:
-        """Horizontally, then vertically: (Q(x0) max x1) max x2, the left operand through the matrix unit."""
-        after = chain.pad_after(source, target)
-        for axis, count in ((1, target.width), (0, target.height)):
-            before = chain.pad[axis]
-            padding = [(0, 0), (0, 0), (0, 0)]
-            padding[axis] = (before, max(after[axis], 0))
-            lines = np.moveaxis(np.pad(x, padding), axis, 0)
-            step = chain.stride[axis]
-            stop = (count - 1) * step + 1
-            largest = self._through_identity(lines[:stop:step])
-            for offset in range(1, chain.kernel[axis]):
-                largest = float16.maximum(largest, lines[offset : offset + stop : step])
-            x = np.moveaxis(largest, 0, axis)
-        return np.ascontiguousarray(x)
+            seen = taps(unit.quantised(x), chain, source, target)
+        if _adds_bias_in_taps(chain):
+            assert numbers.bias is not None
+            return unit.multiply_by_taps(seen, numbers.matrix, numbers.bias)
+        return unit.multiply(seen, numbers.matrix)
 
 
 def run(program: Program, x: NDArray[np.floating]) -> Float32:
-    """Compute one picture [height, width, channels] -> [height, width, channels], float16 numbers in float32.
+    """Compute one picture [height, width, channels], float16 numbers in float32, as `Oracle.run` does.
 
     The weights of the programs used last stay prepared.
     """
@@ -156,58 +138,18 @@ def check_input(x: NDArray[np.floating], shape: tuple[int, int, int]) -> Float32
     return float16.round16(single) + np.float32(0.0)
 
 
-def _prepare(program: Program, index: int) -> _Weights:
+def _adds_bias_in_taps(chain: Chain) -> bool:
+    return chain.kind is Kind.CONV and chain.accumulation is Accumulation.FP16_TAPS
+
+
+def _prepare(program: Program, index: int) -> _Numbers:
+    chain = program.chains[index]
     scale, bias = program.scale_and_bias(index)
     matrix = None
-    if program.chains[index].kind in (Kind.CONV, Kind.EXPAND):
-        mantissas, exponents = program.weights(index)
-        blocks = Quantised(mantissas.astype(np.float32), exponents.astype(np.int32))
-        matrix = np.ascontiguousarray(blocks.values(program.preset).transpose(1, 2, 3, 0))
-    return _Weights(
+    if chain.kind in (Kind.CONV, Kind.EXPAND):
+        matrix = Matrix.of(*program.weights(index), program.preset, chain.accumulation)
+    return _Numbers(
         matrix,
         None if scale is None else scale.astype(np.float32),
         None if bias is None else bias.astype(np.float32),
     )
-
-
-def _padded(x: Float32, before: tuple[int, int], after: tuple[int, int]) -> Float32:
-    if before == (0, 0) and max(after) <= 0:
-        return x
-    return np.pad(x, ((before[0], max(after[0], 0)), (before[1], max(after[1], 0)), (0, 0)))
-
-
-def _taps(x: Float32, chain: Chain, source: Tensor, target: Tensor) -> NDArray[np.float32]:
-    """Views [ky, kx, height, width, channels] of what each kernel tap sees; padding is zeros."""
-    padded = _padded(x, chain.pad, chain.pad_after(source, target))
-    rows, columns, channel = padded.strides
-    return np.lib.stride_tricks.as_strided(
-        padded,
-        (*chain.kernel, *target.shape[:2], source.channels),
-        (
-            rows * chain.dilation[0],
-            columns * chain.dilation[1],
-            rows * chain.stride[0],
-            columns * chain.stride[1],
-            channel,
-        ),
-        writeable=False,
-    )
-
-
-def _expand(x: Float32, chain: Chain, source: Tensor, target: Tensor) -> Float32:
-    """The Expander: 7 x 7 x C windows, flattened as ky, kx, c, around the chain's smaller kernel."""
-    margin = ((EXPANDER_KERNEL - chain.kernel[0]) // 2, (EXPANDER_KERNEL - chain.kernel[1]) // 2)
-    before = (chain.pad[0] + margin[0], chain.pad[1] + margin[1])
-    after = (
-        (target.height - 1) * chain.stride[0] + EXPANDER_KERNEL - source.height - before[0],
-        (target.width - 1) * chain.stride[1] + EXPANDER_KERNEL - source.width - before[1],
-    )
-    padded = _padded(x, before, after)
-    rows, columns, channel = padded.strides
-    windows = np.lib.stride_tricks.as_strided(
-        padded,
-        (*target.shape[:2], EXPANDER_KERNEL, EXPANDER_KERNEL, source.channels),
-        (rows * chain.stride[0], columns * chain.stride[1], rows, columns, channel),
-        writeable=False,
-    )
-    return windows.reshape(*target.shape[:2], EXPANDER_KERNEL**2 * source.channels)
