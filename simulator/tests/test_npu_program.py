@@ -1,8 +1,11 @@
 """The program's bytes: one spelling, a round trip, and a reader that refuses everything else."""
 
+import base64
 import hashlib
+import json
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,13 +70,13 @@ DAMAGE = {
     "another file": (lambda d: b"\x89PNG" + bytes(d[4:]), "header"),
     "cut off": (lambda d: bytes(d[:-1]), "its header says"),
     "one bit flipped": (lambda d: bytes(d[:-1]) + bytes([d[-1] ^ 1]), "digest"),
-    "a newer version": (lambda d: bytes(d[:8]) + b"\x02\0" + bytes(d[10:]), "version 2 .* knows version 1"),
+    "a newer version": (lambda d: bytes(d[:8]) + b"\x03\0" + bytes(d[10:]), "version 3 .* knows 1 to 2"),
     "bytes behind the end": (lambda d: sealed(d + b"more"), "follow"),
-    "a section out of bounds": (lambda d: poke_table(d, 7), "out of bounds"),
+    "a section out of bounds": (lambda d: poke_table(d, 9), "out of bounds"),
     "unknown format": (poke(b"FORM", 6, "<B", 6), "not in the table"),
     "another native dimension": (poke(b"FORM", 0, "<I", 64), "native dimension 64"),
     "unknown kind": (poke(b"CHNS", 0, "<B", 9), "unknown kind"),
-    "accumulation of another preset": (poke(b"CHNS", 1, "<B", 1), "accumulation 1 is not allowed"),
+    "unknown accumulation": (poke(b"CHNS", 1, "<B", 3), "accumulation 3 is not allowed"),
     "stride zero": (poke(b"CHNS", 10, "<H", 0), "stride"),
     "reserved bytes": (poke(b"CHNS", CHAIN - 1, "<B", 1), "reserved"),
     "reads what is not there": (poke(b"CHNS", 28, "<I", 99), "does not exist"),
@@ -82,6 +85,15 @@ DAMAGE = {
     "padding beyond the window": (poke(b"CHNS", 18, "<H", 40), "does not become"),
     "group": (poke(b"CHNS", CHAIN + 4, "<H", 0), "grouped"),
     "weights elsewhere": (poke(b"CHNS", 40, "<Q", 1), "not where they belong"),
+    "taps in float16 with a scale": (poke(b"CHNS", 1, "<B", 2), "without scale"),
+    "pitch below its depth": (poke(b"TENS", TENSOR + 24, "<I", 1 << 20), "has the pitch"),
+    "output that nobody writes": (poke(b"OUTS", 0, "<I", 9), "output 0 is tensor 9"),
+    "the input as output": (poke(b"OUTS", 0, "<I", 0), "output 0 is tensor 0"),
+    "another output": (poke(b"OUTS", 0, "<I", 1), "neither read nor an output"),
+    "an unknown SKU": (
+        lambda d: sealed(bytearray(d.replace(b"bw-cnn-a10", b"bw-cnn-a11"))),
+        "unknown; choose",
+    ),
     "no pixels": (poke(b"TENS", 0, "<I", 0), "has the shape 0x12x3"),
     "gigantic": (poke(b"TENS", 0, "<I", 1 << 31), "has the shape"),
     "other channels": (poke(b"TENS", TENSOR + 8, "<I", 17), "without weights|not where|shape"),
@@ -103,7 +115,7 @@ def poke_table(data: bytearray, index: int) -> bytes:
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
 def test_the_reader_refuses(program, damage, message):
-    with pytest.raises(ProgramError, match=message):
+    with pytest.raises((ProgramError, SkuError), match=message):
         Program.from_bytes(damage(bytearray(program.to_bytes())))
 
 
@@ -122,7 +134,14 @@ def test_any_changed_byte_is_refused_or_harmless(program):
         assert again.to_bytes() == bytes(changed)
 
 
-def test_the_bytes_of_version_1_are_pinned():
+PINNED = {
+    1: "sha256:3b71d29ed9dde12d88a043d5f4f0434e8185cfe9d2727d36d73ea3b1a97a969a",
+    2: "sha256:cacb010b8b8b050d2d3ba148b9bb71cbf361d119a9776629b849005c5fb5313f",
+}
+
+
+@pytest.mark.parametrize("version", layout.VERSIONS)
+def test_the_bytes_are_pinned(version):
     """A change of the format needs a new version: programs in users' images must stay readable."""
     form = PRESETS["msfp-a10"]
     chain = Chain(
@@ -149,9 +168,28 @@ def test_the_bytes_of_version_1_are_pinned():
         exponents=np.array([-16, 0, 1, 15], np.int8),
         vectors=np.array([0.5, -2], np.float16),
         need=need_of((chain,), tensors),
+        version=version,
     )
-    assert Program.from_bytes(program.to_bytes()).chains == (chain,)
-    assert program.digest == "sha256:3b71d29ed9dde12d88a043d5f4f0434e8185cfe9d2727d36d73ea3b1a97a969a"
+    again = Program.from_bytes(program.to_bytes())
+    assert again.chains == (chain,)
+    assert again.version == version
+    assert again.digest == program.digest == PINNED[version]
+
+
+def test_a_program_of_version_1_gives_the_same_numbers():
+    """Written by the commit before version 2 (`version_1.json` in tests/data): read, same digest, same result."""
+    golden = json.loads((Path(__file__).parent / "data" / "version_1.json").read_text())
+    data, picture, expected = (
+        base64.b64decode("".join(golden[key])) for key in ("program", "input", "output")
+    )
+    program = Program.from_bytes(data)
+    assert (program.version, program.digest) == (1, golden["digest"])
+    assert program.to_bytes() == data
+    assert replace(program, version=layout.VERSION).digest != golden["digest"]
+    x = np.frombuffer(picture, "<f2").astype(np.float32).reshape(program.input_shape)
+    assert oracle.run(program, x).astype("<f2").tobytes() == expected
+    again = Program.from_bytes(replace(program, version=layout.VERSION).to_bytes())
+    assert oracle.run(again, x).astype("<f2").tobytes() == expected
 
 
 def test_skus_carry_a_source_for_every_number():

@@ -5,7 +5,7 @@ A block of `box` numbers has the exponent E; each number is q * 2**(E - (m - 1))
 padded by zeros.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ __all__ = ["DEFAULT", "PRESETS", "Accumulation", "Preset", "Quantised", "Roundin
 
 Float32 = NDArray[np.float32]
 Int8 = NDArray[np.int8]
+WHOLE_VECTOR = 128  # a box of this size means one native vector, however long the machine's are
 
 
 class Rounding(Enum):
@@ -59,6 +60,25 @@ class Preset:
     def mantissa_max(self) -> int:
         """The largest whole mantissa; the smallest is its negative."""
         return int(2**self.mantissa_bits) - 1
+
+    @property
+    def accumulations(self) -> frozenset[Accumulation]:
+        """What its chains may have; 8-bit exponents reach beyond what float32 and float16 sums can hold."""
+        return frozenset(Accumulation) if self.exponent_bits == 5 else frozenset({Accumulation.WIDE})
+
+    def on(self, native_dim: int) -> "Preset":
+        """The preset on a machine with such vectors: a box of 128 stands for one native vector, 16 stays.
+
+        Raises CompileError where boxes of 16 do not fill a native vector.
+        """
+        if self.box == WHOLE_VECTOR:
+            return replace(self, box=native_dim)
+        if native_dim % self.box:
+            raise CompileError(
+                f"{self.name} has boxes of {self.box} numbers, which do not fill vectors of {native_dim}; "
+                "choose a preset with 5-bit exponents, or another SKU"
+            )
+        return self
 
     def bits(self, numbers: int) -> int:
         """Bits that `numbers` numbers take in memory: sign and mantissa each, one exponent per box."""

@@ -2,7 +2,8 @@
 
 The bytes hold canonical weights (int8 mantissas, int8 exponents, unpadded), so that a digest depends neither
 on the machine that compiled nor on the one that runs. `npu.reader` turns bytes back, and refuses anything
-off.
+off. What is compiled today is written as version 2; a program read from version 1 keeps its spelling, and
+so its digest.
 """
 
 import hashlib
@@ -20,7 +21,8 @@ from npu.chain import NATIVE_DIM, Chain, Load, Need, Stage, Tensor, blocks
 __all__ = ["Program", "WeightRange"]
 
 MAGIC = b"NPUPROG\n"
-VERSION = 1
+VERSION = 2
+VERSIONS = (1, 2)  # what the reader takes
 ALIGNMENT = 64
 NO_TENSOR = 0xFFFFFFFF
 
@@ -29,11 +31,15 @@ HEADER = struct.Struct("<8sHHIQ32s8x")  # magic, version, header size, sections,
 SECTION = struct.Struct("<4s4xQQ")  # tag, offset, size
 FORM = struct.Struct("<IHBBBB6x")  # native dim, box, exponent bits, mantissa bits, rounding, accumulation
 NEED = struct.Struct("<7I4x")
-TENSOR = struct.Struct("<6I8x")  # height, width, channels, files, matrix address, float16 address
+# height, width, channels, files, matrix address, float16 address, pitch (0 in version 1)
+TENSOR = struct.Struct("<7I4x")
 # kind, accumulation, stage, -, group, kernel, stride, dilation, pad, residual stride, -, source, residual,
 # target, first mantissa, first exponent, first vector number, -
 CHAIN = struct.Struct("<BBBxHHHHHHHHHHH2xIIIQQQ32x")
-SECTIONS = (b"FORM", b"NEED", b"NAME", b"TENS", b"CHNS", b"WMAN", b"WEXP", b"VECS")
+OUTPUT = struct.Struct("<I")  # a tensor
+LOAD = struct.Struct("<4I")  # chain, first tile, tiles, buffer
+SECTIONS = (b"FORM", b"NEED", b"NAME", b"TENS", b"CHNS", b"OUTS", b"LODS", b"WMAN", b"WEXP", b"VECS")
+NEW_IN_2 = frozenset({b"OUTS", b"LODS"})
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Program:
     `tensors[0]` is the input. `outputs` are the tensors that go to the output queue, in that order; none named
     means the last chain's target. `mantissas` and `exponents` are int8,
     chain after chain in the order output channel, ky, kx, input channel (or block of them); `vectors` is
-    float16: per chain its scales, then its biases.
+    float16: per chain its scales, then its biases. `preset` is as it is `on` this native dimension.
     """
 
     name: str
@@ -71,6 +77,7 @@ class Program:
     native_dim: int = NATIVE_DIM
     outputs: tuple[int, ...] = ()
     loads: tuple[Load, ...] = ()
+    version: int = VERSION  # its spelling in bytes
 
     @property
     def output_tensors(self) -> tuple[int, ...]:
@@ -116,26 +123,29 @@ class Program:
 
     def to_bytes(self) -> bytes:
         """The program's one spelling; the same program gives the same bytes on every machine."""
-        contents = (
-            _form(self),
-            NEED.pack(*vars(self.need).values()),
-            pack_names((self.name, self.sku, *self.chain_names)),
-            b"".join(_tensor(tensor) for tensor in self.tensors),
-            b"".join(_chain(chain, part) for chain, part in zip(self.chains, self.ranges, strict=True)),
-            self.mantissas.tobytes(),
-            self.exponents.tobytes(),
-            self.vectors.astype("<f2").tobytes(),
-        )
-        offset = HEADER.size + SECTION.size * len(SECTIONS)
-        table, body = b"", b""
-        for tag, content in zip(SECTIONS, contents, strict=True):
-            gap = -(offset + len(body)) % ALIGNMENT
-            body += bytes(gap)
-            table += SECTION.pack(tag, offset + len(body), len(content))
-            body += content
-        rest = table + body
+        contents = {
+            b"FORM": _form(self),
+            b"NEED": NEED.pack(*vars(self.need).values()),
+            b"NAME": pack_names((self.name, self.sku, *self.chain_names)),
+            b"TENS": b"".join(_tensor(tensor) for tensor in self.tensors),
+            b"CHNS": b"".join(map(_chain, self.chains, self.ranges)),
+            b"OUTS": b"".join(OUTPUT.pack(tensor) for tensor in self.output_tensors),
+            b"LODS": b"".join(LOAD.pack(*vars(load).values()) for load in self.loads),
+            b"WMAN": self.mantissas.tobytes(),
+            b"WEXP": self.exponents.tobytes(),
+            b"VECS": self.vectors.astype("<f2").tobytes(),
+        }
+        tags = sections_of(self.version)
+        at = HEADER.size + SECTION.size * len(tags)
+        table, body = [], []
+        for tag in tags:
+            gap = -at % ALIGNMENT
+            table.append(SECTION.pack(tag, at + gap, len(contents[tag])))
+            body += [bytes(gap), contents[tag]]
+            at += gap + len(contents[tag])
+        rest = b"".join((*table, *body))
         digest = hashlib.sha256(rest).digest()
-        return HEADER.pack(MAGIC, VERSION, HEADER.size, len(SECTIONS), HEADER.size + len(rest), digest) + rest
+        return HEADER.pack(MAGIC, self.version, HEADER.size, len(tags), at, digest) + rest
 
     @staticmethod
     def from_bytes(data: bytes) -> "Program":
@@ -143,6 +153,11 @@ class Program:
         from npu.reader import read
 
         return read(data)
+
+
+def sections_of(version: int) -> tuple[bytes, ...]:
+    """The tags of a version's sections, in their order."""
+    return tuple(tag for tag in SECTIONS if version > 1 or tag not in NEW_IN_2)
 
 
 def weight_ranges(
@@ -175,7 +190,7 @@ def pack_names(names: tuple[str, ...]) -> bytes:
 def _form(program: Program) -> bytes:
     preset = program.preset
     return FORM.pack(
-        128,
+        program.native_dim,
         preset.box,
         preset.exponent_bits,
         preset.mantissa_bits,
@@ -185,7 +200,9 @@ def _form(program: Program) -> bytes:
 
 
 def _tensor(tensor: Tensor) -> bytes:
-    return TENSOR.pack(*tensor.shape, tensor.files, tensor.matrix_address, tensor.float16_address)
+    return TENSOR.pack(
+        *tensor.shape, tensor.files, tensor.matrix_address, tensor.float16_address, tensor.pitch
+    )
 
 
 def _chain(chain: Chain, part: WeightRange) -> bytes:
