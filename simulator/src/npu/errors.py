@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 __all__ = [
     "CompileError",
+    "DoesNotFit",
     "NothingToOffload",
     "NpuError",
     "ProgramError",
@@ -39,6 +40,10 @@ class ProgramError(NpuError):
 
 class SkuError(NpuError):
     """An unknown SKU, a damaged SKU file, or a program that needs more than the SKU has."""
+
+
+class DoesNotFit(CompileError, SkuError):
+    """A model or a program that needs more than the SKU has; the message names the layer or the memory."""
 
 
 class TensorError(NpuError):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from npu.chain import Chain, Files, Kind, Need, Stage, Tensor
-from npu.errors import CompileError
+from npu.errors import CompileError, DoesNotFit
 from npu.sku import Sku
 
 __all__ = ["MATRIX_BUFFER_TILES", "allocate", "contradiction", "need_of"]
@@ -221,7 +221,7 @@ def _too_large(
         (name for name, chain in zip(names, chains, strict=True) if chain.target == largest), "the input"
     )
     needed = {file: sum(tensors[t].vectors for t in tight if file in tensors[t].files) for file in FILES}
-    return CompileError(
+    return DoesNotFit(
         f"layer {layer!r} with what must be kept beside it needs {needed[Files.MATRIX]} matrix and "
         f"{needed[Files.FLOAT16]} float16 vectors at once; the SKU {sku.name} has {sku.initial_vrf} and "
         f"{sku.addsub_vrf_1}, and row-wise fusion with its reader is not possible there. "

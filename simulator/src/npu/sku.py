@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Any
 
 from npu.chain import Need
-from npu.errors import SkuError
+from npu.errors import DoesNotFit, SkuError
 
 __all__ = ["DEFAULT_SKU", "Sku", "check_fits", "load_sku", "sku_names"]
 
@@ -79,11 +79,11 @@ def load_sku(name: str = DEFAULT_SKU) -> Sku:
 
 
 def check_fits(need: Need, sku: Sku) -> None:
-    """Raise SkuError that names every memory in which the program does not fit."""
+    """Raise DoesNotFit that names every memory in which the program does not fit."""
     lacking = [
         f"{key} {wanted} > {getattr(sku, key)}"
         for key, wanted in vars(need).items()
         if wanted > getattr(sku, key)
     ]
     if lacking:
-        raise SkuError(f"the program does not fit the SKU {sku.name}: {', '.join(lacking)}")
+        raise DoesNotFit(f"the program does not fit the SKU {sku.name}: {', '.join(lacking)}")

@@ -27,7 +27,7 @@ PATIENCE = 60.0
 class DeviceProcess:
     """`python -m npu.device` in a directory of its own."""
 
-    def __init__(self, **settings: float) -> None:
+    def __init__(self, **settings: float | str) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="npu"))
         self.socket = self.directory / "device.sock"
         self._control = self.directory / "control.sock"

@@ -58,8 +58,13 @@ def load(data: bytes, digest: str, sku: str) -> Loaded:
 
     _reserve_buffers()
     try:
-        machine = load_sku(sku)
         program = Program.from_bytes(data)
+        if program.sku != sku:
+            raise ProgramRejected(
+                f"DeviceSkuMismatch: the program is compiled for the SKU {program.sku} and this card is a "
+                f"{sku}; convert the model with spec.conversion.sku {sku}, or use a card of the SKU {program.sku}"
+            )
+        machine = load_sku(sku)
         largest = max(tensor.height * tensor.width * tensor.channels for tensor in program.tensors)
         if largest > MAX_TENSOR:
             raise ProgramRejected(f"a tensor of {largest} numbers; this card takes {MAX_TENSOR}")
