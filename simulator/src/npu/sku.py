@@ -13,17 +13,31 @@ from typing import Any
 from npu.chain import Need
 from npu.errors import DoesNotFit, SkuError
 
-__all__ = ["DEFAULT_SKU", "Sku", "check_fits", "load_sku", "sku_names"]
+__all__ = ["DEFAULT_SKU", "Constant", "Sku", "check_fits", "constants", "load_sku", "sku_names"]
 
 DEFAULT_SKU = "bw-cnn-a10"
 TAGS = frozenset({"V", "V2", "M", "D"})
 
 
 @dataclass(frozen=True)
+class Constant:
+    """One number of a SKU file: how well it is known (a tag of TAGS), and why it is this one."""
+
+    value: Any  # int, float or bool
+    unit: str
+    tag: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Sku:
-    """Sizes in native vectors or tiles, speeds in SI units; `tags` says for each how well it is known."""
+    """Sizes in native vectors or tiles, speeds in SI units; `tags` says for each how well it is known.
+
+    A machine that is `timing_only` computes nothing: its native dimension has no defined arithmetic.
+    """
 
     name: str
+    timing_only: bool
     native_dim: int
     macs: int
     clock_hz: int
@@ -63,19 +77,25 @@ def load_sku(name: str = DEFAULT_SKU) -> Sku:
     """Return the SKU of that name; SkuError lists those that exist."""
     if name not in sku_names():
         raise SkuError(f"SKU {name!r} is unknown; choose one of {', '.join(sku_names())}")
-    text = (resources.files("npu") / "data" / "skus" / f"{name}.json").read_text(encoding="utf-8")
-    constants: dict[str, dict[str, Any]] = json.loads(text)["constants"]
+    found = constants(name)
     wanted = {field.name for field in fields(Sku)} - {"name", "tags"}
-    if set(constants) != wanted:
-        raise SkuError(f"SKU file {name}: constants missing or unknown: {sorted(wanted ^ set(constants))}")
-    for key, constant in constants.items():
-        if constant.get("tag") not in TAGS or not constant.get("why"):
-            raise SkuError(f"SKU file {name}: {key} has no source tag or no reason")
+    if set(found) != wanted:
+        raise SkuError(f"SKU file {name}: constants missing or unknown: {sorted(wanted ^ set(found))}")
     return Sku(
         name=name,
-        tags=tuple((key, constant["tag"]) for key, constant in constants.items()),
-        **{key: constant["value"] for key, constant in constants.items()},
+        tags=tuple((key, constant.tag) for key, constant in found.items()),
+        **{key: constant.value for key, constant in found.items()},
     )
+
+
+def constants(name: str) -> dict[str, Constant]:
+    """Every number of the SKU's file with its unit, tag and reason, in the file's order."""
+    text = (resources.files("npu") / "data" / "skus" / f"{name}.json").read_text(encoding="utf-8")
+    found = {key: Constant(**constant) for key, constant in json.loads(text)["constants"].items()}
+    for key, constant in found.items():
+        if constant.tag not in TAGS or not constant.why:
+            raise SkuError(f"SKU file {name}: {key} has no source tag or no reason")
+    return found
 
 
 def check_fits(need: Need, sku: Sku) -> None:
