@@ -1,12 +1,16 @@
 """Small ONNX networks, written like a recipe, for the simulator's tests."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests share `npu_layers`
 
 
 class Net:

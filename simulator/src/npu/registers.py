@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from npu.chain import Chain, Files, Kind, Need, Stage, Tensor
 from npu.errors import CompileError, DoesNotFit
+from npu.schedule import MATRIX_BUFFER_TILES
 from npu.sku import Sku
 
 __all__ = ["MATRIX_BUFFER_TILES", "allocate", "contradiction", "need_of"]
 
-MATRIX_BUFFER_TILES = 64  # the matrix registers are two buffers: one computes while the other is filled
 FILES = (Files.MATRIX, Files.FLOAT16)
 
 
