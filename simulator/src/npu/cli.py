@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from npu import bfp, report
+from npu.commands import register
 from npu.errors import NpuError, UnsupportedModel
 from npu.program import MAGIC, Program
 from npu.sku import DEFAULT_SKU, sku_names
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     compiling.add_argument("model", type=Path)
     compiling.add_argument("--output", type=Path, default=Path())
     _compiling(compiling)
+    register(commands)
     options = parser.parse_args(arguments)
     try:
         match options.command:
@@ -38,8 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
                 sys.stdout.write(report.render(estimate(program, options.sku), options.format))
             case "list":
                 sys.stdout.write(report.listing(Program.from_bytes(options.program.read_bytes())))
-            case _:
+            case "compile":
                 _compile(options.model, options.output, options.precision, options.sku)
+            case _:
+                options.execute(options)
     except (NpuError, OSError) as error:
         sys.stderr.write(f"npu: {error}\n")
         return 1

@@ -1,0 +1,22 @@
+"""Subcommands of `npu` that live on their own: each module registers its parser and the function that runs it."""
+
+from argparse import ArgumentParser
+from typing import Protocol
+
+__all__ = ["Subparsers", "register"]
+
+
+class Subparsers(Protocol):
+    """What `ArgumentParser.add_subparsers` gives."""
+
+    def add_parser(self, name: str, *, help: str) -> ArgumentParser:  # noqa: A002  # argparse's word
+        """Add one command."""
+
+
+def register(commands: Subparsers) -> None:
+    """Add every module's command; its parser's default `execute` takes the options."""
+    from npu.commands.compare import register as register_compare
+    from npu.commands.run import register as register_run
+
+    register_run(commands)
+    register_compare(commands)
