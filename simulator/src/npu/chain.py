@@ -165,6 +165,22 @@ class Chain:
         """Bias and scale vectors held in DRAM."""
         return target.depth * ((Stage.SCALE in self.stage) + (Stage.BIAS in self.stage))
 
+    def workspace(self, source: Tensor, target: Tensor) -> int:
+        """Numbers in the largest array that computing it position by position takes: the padded source, what one
+        kernel tap (or the Expander's window) sees at all positions, or the result.
+        """
+        after = self.pad_after(source, target)
+        rows, columns = (
+            side + before + max(behind, 0)
+            for side, before, behind in zip(source.shape[:2], self.pad, after, strict=True)
+        )
+        seen = EXPANDER_KERNEL**2 if self.kind is Kind.EXPAND else 1
+        return max(
+            rows * columns * source.channels,
+            target.positions * seen * source.channels,
+            target.positions * target.channels,
+        )
+
     def macs(self, source: Tensor, target: Tensor) -> int:
         """Multiplications that the layer means, without padding to tiles."""
         if self.kind in (Kind.CONV, Kind.EXPAND):

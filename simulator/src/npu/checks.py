@@ -9,7 +9,18 @@ from typing import NoReturn
 import numpy as np
 
 from npu.bfp import Accumulation
-from npu.chain import EXPANDER_CHANNELS, EXPANDER_KERNEL, Chain, Kind, Load, Need, Stage, Tensor, blocks
+from npu.chain import (
+    EXPANDER_CHANNELS,
+    EXPANDER_KERNEL,
+    MAX_NUMBERS,
+    Chain,
+    Kind,
+    Load,
+    Need,
+    Stage,
+    Tensor,
+    blocks,
+)
 from npu.errors import ProgramError
 from npu.program import Program
 from npu.registers import contradiction, need_of
@@ -101,6 +112,8 @@ def _check_window(index: int, chain: Chain, tensors: Sequence[Tensor]) -> None:
     for axis in (0, 1):
         if max(chain.pad[axis], after[axis]) >= chain.extent[axis] or after[axis] <= -chain.stride[axis]:
             refuse(f"chain {index}: {source.shape} does not become {target.shape}")
+    if (numbers := chain.workspace(source, target)) > MAX_NUMBERS:
+        refuse(f"chain {index} needs an array of {numbers} numbers, more than any device has")
 
 
 def _check_residual(index: int, chain: Chain, tensors: Sequence[Tensor]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 __all__ = [
     "CompileError",
     "DoesNotFit",
+    "KernelClosed",
     "NothingToOffload",
     "NpuError",
     "ProgramError",
@@ -48,3 +49,7 @@ class DoesNotFit(CompileError, SkuError):
 
 class TensorError(NpuError):
     """A tensor at the program's edge with the wrong shape, or with numbers that are not finite."""
+
+
+class KernelClosed(NpuError):
+    """A kernel was run after it was closed."""

@@ -36,6 +36,7 @@ from accel_toolchain.versions import (
     MODEL_DIGEST,
     MODEL_VERSION,
     REASON,
+    SKU,
     Record,
     Version,
     get_record,
@@ -185,7 +186,9 @@ def _assemble(
     document = Document(manifest.media_type, manifest.to_bytes())
     number = number_for(document.digest, versions, job.remembered)
     log.append(f"image oci:///{job.repository}: v{number} {document.digest}")
-    put_record(registry, job.repository, document, {LOG_LAYER: "\n".join(log).encode()}, {REASON: job.reason})
+    put_record(
+        registry, job.repository, document, {LOG_LAYER: "\n".join(log).encode()}, _record_annotations(job)
+    )
     registry.put_manifest(job.repository, f"v{number}", document)
     return Version(number, document, manifest)
 
@@ -229,6 +232,10 @@ def _config(
     }
 
 
+def _record_annotations(job: BuildJob) -> dict[str, str]:
+    return {REASON: job.reason, **({SKU: job.sku} if job.sku else {})}
+
+
 def _version_entry(version: Version, record: Record | None) -> dict[str, Any]:
     annotations = version.manifest.annotations
     return {
@@ -239,4 +246,5 @@ def _version_entry(version: Version, record: Record | None) -> dict[str, Any]:
         "reason": record.manifest.annotations.get(REASON, "Spec") if record else "Spec",
         "createdTime": record.created if record else EPOCH,
         "sizeBytes": version.manifest.size,
+        **({"sku": record.sku} if record and record.sku else {}),
     }

@@ -14,6 +14,7 @@ from accel_toolchain.conditions import Terminal
 
 CONVERT_SCHEMA: Final = "accel.dev/convert-job/v1"
 BUILD_SCHEMA: Final = "accel.dev/build-job/v1"
+DEFAULT_SKU: Final = "bw-cnn-a10"  # of every Job of a release that knew no other
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Conversion:
     outputs: tuple[str, ...] = ()
     signature: str | None = None
     precision: str = "msfp-a10"
+    sku: str = DEFAULT_SKU
     require_fpga: bool = True
 
     @property
@@ -76,6 +78,7 @@ class BuildJob:
     reason: str
     registry_secret: str | None = None
     remembered: Mapping[str, int] = field(default_factory=dict)  # as in ConvertJob
+    sku: str | None = None  # the card that the model's program is for; None where the operator does not know
 
 
 def parse_convert(text: str) -> ConvertJob:
@@ -96,6 +99,7 @@ def parse_convert(text: str) -> ConvertJob:
                 outputs=tuple(conversion.get("outputs") or ()),
                 signature=conversion.get("signature") or None,
                 precision=conversion.get("precision") or "msfp-a10",
+                sku=conversion.get("sku") or DEFAULT_SKU,
                 require_fpga=conversion.get("requireFpga", True) is not False,
             ),
             samples=int(verification.get("samples") or 4),
@@ -131,6 +135,7 @@ def parse_build(text: str) -> BuildJob:
             reason=str(job.get("reason") or "Spec"),
             registry_secret=job["registry"].get("secret") or None,
             remembered=_numbers(job["target"].get("versions")),
+            sku=job["model"].get("sku") or None,
         )
 
 

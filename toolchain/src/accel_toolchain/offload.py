@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import onnx
 from npu.compiler import compile_model
-from npu.errors import CompileError, NothingToOffload, NpuError, SkuError, UnsupportedModel
+from npu.errors import CompileError, DoesNotFit, NothingToOffload, NpuError, SkuError, UnsupportedModel
 from npu.timing import estimate
 
 from accel_toolchain.artifact import Parts
@@ -14,21 +14,25 @@ from accel_toolchain.conditions import Terminal, listed
 from accel_toolchain.jobs import Conversion
 from accel_toolchain.model import FloatModel
 
-_SKU: Final = "bw-cnn-a10"
 _DOMAIN: Final = "accel"
+_REASONS: Final = 16
+"""Pairs of operator and reason that the status shows; the log has one line for each node."""
+_REASON_CHARACTERS: Final = 160
 
 
 def offload(
     model: FloatModel, conversion: Conversion, say: Callable[[str], None]
 ) -> tuple[Parts, dict[str, Any] | None]:
-    """Partition and compile; return the parts and what is known of the device (None: all on the host).
+    """Partition and compile for the card that is asked for; return the parts and what is known of the device.
+
+    None is known where nothing could be offloaded; `fits` is False where the host computes what does not fit.
 
     Raises:
-        Terminal: NothingToOffload, UnsupportedOperator, InvalidModel.
+        Terminal: DoesNotFit, NothingToOffload, UnsupportedOperator, InvalidModel, InvalidJob.
     """
     try:
-        compiled = compile_model(model.proto, precision=conversion.precision, sku=_SKU)
-        timing = estimate(compiled.program, _SKU)
+        compiled = compile_model(model.proto, precision=conversion.precision, sku=conversion.sku)
+        timing = estimate(compiled.program, conversion.sku)
     except NothingToOffload as error:
         if conversion.require_fpga:
             raise Terminal(
@@ -37,12 +41,27 @@ def offload(
                 "Set requireFpga to false to serve it on the host, or use a convolutional network.",
             ) from error
         return _host_only(model, f"nothing to offload: {error}", say)
-    except SkuError as error:
+    except DoesNotFit as error:
         if conversion.require_fpga:
             raise Terminal(
-                "UnsupportedOperator", f"spec.source: the model does not fit the FPGA: {error}"
+                "DoesNotFit",
+                f"spec.conversion.sku {conversion.sku}: the model does not fit the FPGA: {error}. Or name a larger "
+                "card, or set spec.conversion.requireFpga to false to serve it on the host.",
             ) from error
-        return _host_only(model, str(error), say)
+        parts, _ = _host_only(model, str(error), say)
+        nodes = len(model.proto.graph.node)
+        reason = {"operator": "all", "count": max(1, nodes), "reason": _cut(f"does not fit: {error}")}
+        return parts, {
+            "sku": conversion.sku,
+            "fits": False,
+            "offloadedOps": 0,
+            "hostOps": nodes,
+            "hostReasons": [reason],
+        }
+    except SkuError as error:
+        raise Terminal(
+            "InvalidJob", f"spec.conversion.sku: {error}. Operator and converter image do not match."
+        ) from error
     except UnsupportedModel as error:
         raise Terminal("InvalidModel", f"spec.source: {error}") from error
     except (CompileError, NpuError, ValueError) as error:
@@ -53,6 +72,7 @@ def offload(
     for operator, reason in list(compiled.host_reasons.items())[:50]:
         say(f"  host: {operator}: {reason}")
     device = {
+        "sku": compiled.program.sku,
         "fits": True,
         "tiles": timing.tiles,
         "vectors": timing.vectors,
@@ -61,6 +81,7 @@ def offload(
         "boundBy": timing.bound_by,
         "offloadedOps": compiled.offloaded_ops,
         "hostOps": compiled.host_ops,
+        "hostReasons": host_reasons(compiled.host_reasons),
     }
     parts = Parts(
         pre=_bytes(compiled.pre),
@@ -73,9 +94,27 @@ def offload(
     return parts, device
 
 
+def host_reasons(reasons: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return why operators stay on the host, for the status: the most frequent pairs first, at most 16."""
+    counts = sorted(_counts(reasons).items(), key=lambda entry: (-entry[1], entry[0]))
+    return [
+        {"operator": operator, "count": count, "reason": _cut(reason)}
+        for (operator, reason), count in counts[:_REASONS]
+    ]
+
+
+def _counts(reasons: Mapping[str, str]) -> Counter[tuple[str, str]]:
+    """Count nodes, `Type 'name'` to reason, by type and reason."""
+    return Counter((operator.partition(" ")[0], reason) for operator, reason in reasons.items())
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _REASON_CHARACTERS else f"{text[: _REASON_CHARACTERS - 1]}…"
+
+
 def _counted(reasons: Mapping[str, str]) -> str:
-    """Return operators' reasons, `Type 'name'` to reason, as counts of types: `2 MatMul: …, 1 Sin: …`."""
-    counts = Counter((operator.partition(" ")[0], reason) for operator, reason in reasons.items())
+    """Return operators' reasons as counts of types: `2 MatMul: …, 1 Sin: …`."""
+    counts = _counts(reasons)
     return listed([f"{count} {kind}: {reason}" for (kind, reason), count in sorted(counts.items())], 8)
 
 

@@ -23,6 +23,7 @@ from accel_toolchain.versions import (
     KEY,
     LOG_LAYER,
     REPORT_LAYER,
+    SKU,
     SOURCE_SHA256,
     Record,
     Version,
@@ -116,7 +117,7 @@ def _store(
     )
     document = Document(manifest.media_type, manifest.to_bytes())
     number = number_for(document.digest, versions, job.remembered)
-    put_record(registry, job.repository, document, _record_layers(work), {})
+    put_record(registry, job.repository, document, _record_layers(work), _record_annotations(work))
     registry.put_manifest(job.repository, f"v{number}", document)
     return Version(number, document, manifest)
 
@@ -128,6 +129,12 @@ def _record_layers(work: Workspace) -> dict[str, bytes]:
     return layers
 
 
+def _record_annotations(work: Workspace) -> dict[str, str]:
+    """Return the card that the program is for; not part of the manifest, whose digest is of the bytes alone."""
+    device = read_note(work.report).get("device") or {}
+    return {SKU: str(device["sku"])[:63]} if device.get("fits") and device.get("sku") else {}
+
+
 def _version_entry(version: Version, record: Record | None) -> dict[str, Any]:
     return {
         "version": version.number,
@@ -135,4 +142,5 @@ def _version_entry(version: Version, record: Record | None) -> dict[str, Any]:
         "sourceSha256": version.manifest.annotations.get(SOURCE_SHA256, ""),
         "createdTime": record.created if record else EPOCH,
         "sizeBytes": version.manifest.size,
+        **({"sku": record.sku} if record and record.sku else {}),
     }

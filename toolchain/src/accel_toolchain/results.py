@@ -32,18 +32,22 @@ def success(step: str, **fields: Any) -> dict[str, Any]:
 def fit(result: dict[str, Any], limit: int = LIMIT_BYTES) -> bytes:
     """Return the result as JSON of at most `limit` bytes.
 
-    Cut in this order: the oldest versions (then `versionsCut` is true), the tail of the list of outputs and
-    inputs (then `outputsCut`, `inputsCut`), the message's tail. The full lists lie in the registry.
+    Cut in this order: the oldest versions (then `versionsCut` is true), the rarest reasons of `device` why operators
+    stay on the host (`device.hostReasonsCut`), the tail of the list of outputs and inputs (then `outputsCut`,
+    `inputsCut`), the message's tail. The full lists lie in the registry.
     """
     result = dict(result)
     if "versions" in result:
         result["versionsCut"] = False
+    if result.get("device"):
+        result["device"] = dict(result["device"])
     encoded = _encode(result)
-    for key in ("versions", "outputs", "inputs"):
+    for key in ("versions", "hostReasons", "outputs", "inputs"):
+        holder = result.get("device") or {} if key == "hostReasons" else result
         keep = 1 if key == "versions" else 0
-        while len(encoded) > limit and len(result.get(key) or ()) > keep:
-            result[key] = result[key][:-1]
-            result[f"{key}Cut"] = True
+        while len(encoded) > limit and len(holder.get(key) or ()) > keep:
+            holder[key] = holder[key][:-1]
+            holder[f"{key}Cut"] = True
             encoded = _encode(result)
     message = result.get("message")
     while len(encoded) > limit and message:

@@ -19,13 +19,14 @@ from typing import Any, Final
 from accel.oci import Descriptor, Document, Index, Manifest, NotFound, OciError, Registry
 from accel.oci.manifests import EMPTY_DESCRIPTOR, canonical_json
 
-from accel_toolchain.jobs import Conversion
+from accel_toolchain.jobs import DEFAULT_SKU, Conversion
 
 KEY: Final = "accel.dev/key"
 SOURCE_SHA256: Final = "accel.dev/source-sha256"
 MODEL_VERSION: Final = "accel.dev/model-version"
 MODEL_DIGEST: Final = "accel.dev/model-digest"
 REASON: Final = "accel.dev/reason"
+SKU: Final = "accel.dev/sku"
 CREATED: Final = "org.opencontainers.image.created"
 RECORD_TYPE: Final = "application/vnd.accel.record.v1"
 REPORT_LAYER: Final = "application/vnd.accel.report.v1+json"
@@ -65,6 +66,11 @@ class Record:
         """When, in RFC 3339."""
         return self.manifest.annotations.get(CREATED, "1970-01-01T00:00:00Z")
 
+    @property
+    def sku(self) -> str | None:
+        """The card that the program is for; None without a program, and where an older release pushed it."""
+        return self.manifest.annotations.get(SKU)
+
 
 def model_key(source_sha256: str, conversion: Conversion) -> str:
     """Return the key of a model: its source and the options that change the artifact."""
@@ -78,6 +84,8 @@ def model_key(source_sha256: str, conversion: Conversion) -> str:
             "precision": conversion.precision,
             "requireFpga": conversion.require_fpga,
         }
+        if conversion.sku != DEFAULT_SKU:  # versions of releases that knew no other keep their keys
+            options["sku"] = conversion.sku
     return hashlib.sha256(canonical_json({"source": source_sha256, "conversion": options})).hexdigest()
 
 

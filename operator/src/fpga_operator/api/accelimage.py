@@ -17,7 +17,7 @@ from fpga_operator.api.base import (
     listed_by,
     rule,
 )
-from fpga_operator.api.fpgamodel import HistoryLimit, JobRecord
+from fpga_operator.api.fpgamodel import HistoryLimit, JobRecord, Sku
 
 Repository = Annotated[
     str,
@@ -79,6 +79,10 @@ class ImageVersion(ApiModel):
     )
     created_time: Time | None = Field(default=None, description="When it was built.")
     size_bytes: Annotated[int, Field(ge=0)] | None = Field(default=None, description="Size in bytes.")
+    sku: Sku | None = Field(
+        default=None,
+        description="Kind of card that the model in it runs on. Absent: any node, or it is not known.",
+    )
 
 
 class AccelImageStatus(StatusBase):

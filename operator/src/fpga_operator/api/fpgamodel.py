@@ -15,12 +15,14 @@ from fpga_operator.api.base import (
     Tags,
     Text,
     Time,
+    checked,
     listed_by,
     rule,
 )
 from fpga_operator.api.source import Source
 
 TensorName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Sku = Annotated[str, StringConstraints(max_length=63)]
 HistoryLimit = Annotated[int, Field(ge=0, le=100)]
 
 
@@ -115,6 +117,24 @@ class Conversion(ApiModel):
     precision: Literal["msfp-a10"] | None = Field(
         default=None, description="Number format of the device. Absent: msfp-a10."
     )
+    sku: (
+        Annotated[
+            str,
+            StringConstraints(max_length=63),
+            checked(
+                rule(
+                    "self in ['bw-cnn-a10', 'bw-a10']",
+                    "spec.conversion.sku is bw-cnn-a10 (what is taken without it) or bw-a10, the cards that compute: of "
+                    "others, such as bw-s10, `npu estimate MODEL.onnx --sku SKU` tells the time without a card",
+                )
+            ),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Kind of card that it is compiled for, bw-cnn-a10 or bw-a10; it runs on no other kind. Absent: "
+        "bw-cnn-a10. kubectl get fpganodes -o wide shows which kinds there are.",
+    )
     require_fpga: bool | None = Field(
         default=None, description="Fail if no part of the model can run on the FPGA. Absent: true."
     )
@@ -163,6 +183,11 @@ class ModelVersion(ApiModel):
     size_bytes: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Size of the artifact in bytes."
     )
+    sku: Sku | None = Field(
+        default=None,
+        description="Kind of card that it runs on. Absent: the host computes everything, or it was made by a release "
+        "that did not note it.",
+    )
 
 
 class Tensor(ApiModel):
@@ -178,21 +203,40 @@ class Tensor(ApiModel):
     )
 
 
-class Device(ApiModel):
-    """What the compiler says about the device part."""
+class HostReason(ApiModel):
+    """Operators that stay on the host for one reason."""
 
-    fits: bool | None = Field(default=None, description="Whether the program fits the device's memories.")
-    tiles: int | None = Field(default=None, description="Matrix tiles that the weights take.")
-    vectors: int | None = Field(default=None, description="Vectors of feature memory that it takes.")
+    operator: Short = Field(description="ONNX operator.")
+    count: Annotated[int, Field(ge=1)] = Field(description="How many nodes of it.")
+    reason: Text = Field(description="Why they stay on the host.")
+
+
+class Device(ApiModel):
+    """What the compiler says about the device part, before any device is used; times are simulated."""
+
+    sku: Sku | None = Field(default=None, description="Kind of card that it was compiled for.")
+    fits: bool | None = Field(
+        default=None,
+        description="Whether the program fits that card's memories. False: condition Converted says what does not.",
+    )
+    tiles: int | None = Field(default=None, description="Weight tiles that it keeps in the card's DRAM.")
+    vectors: int | None = Field(
+        default=None, description="Vectors of scales and biases that it keeps in the card's DRAM."
+    )
     latency_ms: float | None = Field(
         default=None, description="Estimated device time of one picture, milliseconds."
     )
     inferences_per_second: float | None = Field(
         default=None, description="Estimated pictures a second on one device."
     )
-    bound_by: Short | None = Field(default=None, description="What limits it.")
+    bound_by: Short | None = Field(default=None, description="What limits it: compute, dram or host.")
     offloaded_ops: int | None = Field(default=None, description="ONNX operators that run on the device.")
     host_ops: int | None = Field(default=None, description="ONNX operators that stay on the host.")
+    host_reasons: Annotated[tuple[HostReason, ...], Field(max_length=16)] | None = Field(
+        default=None,
+        description="Which of them and why, the most frequent first; what a Job's message has no room for is left out, "
+        "and is in the report.",
+    )
 
 
 class Parity(ApiModel):

@@ -50,6 +50,7 @@ class DeviceView:
     holder: tuple[str, str] | None  # namespace, pod
     reason: str = ""
     since: datetime | None = None  # since when it is healthy, or is not; None: as long as anybody knows
+    sku: str = ""  # kind of card; empty where its node does not tell
 
     def settled(self, now: datetime, seconds: float) -> bool:
         """Tell whether its health has been what it is for so long that it may be counted on."""
@@ -79,6 +80,7 @@ def devices_of(body: Manifest) -> tuple[DeviceView, ...]:
                 holder=(holder["namespace"], holder["pod"]) if holder else None,
                 reason=device.get("reason", ""),
                 since=_moment(device.get("healthSince")),
+                sku=device.get("sku", ""),
             )
         )
     return tuple(found)

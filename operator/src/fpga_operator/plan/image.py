@@ -84,6 +84,7 @@ def payload(
             "repository": f"models/{owner.namespace}/{spec.model_ref.name}",
             "version": target.version,
             "digest": target.digest,
+            **({"sku": target.sku} if target.sku else {}),
         },
         "base": base,
         "baseInsecure": config.registry.insecure_bases,
@@ -183,7 +184,7 @@ def _told(
     lost = next((v for v in status.versions if v.model_digest == target.digest and v.digest in gone), None)
     status = status.model_copy(update={"job": flow.record})
     if flow.result is not None and flow.result.image is not None:
-        made = {"model_digest": target.digest, "model_version": target.version}
+        made = {"model_digest": target.digest, "model_version": target.version, "sku": target.sku}
         image = flow.result.image.model_copy(update=made)
         said = flow.result.image_versions()
         versions = merged(status.versions, said, image, cut=flow.result.versions_cut)

@@ -6,7 +6,14 @@ from fpga_operator.plan.asked import request
 from fpga_operator.plan.jobs import job_name
 from fpga_operator.plan.types import Manifest, Owner
 
-DEFAULTS = {"mode": "Auto", "format": "Auto", "precision": "msfp-a10", "requireFpga": True, "samples": 4}
+DEFAULTS = {
+    "mode": "Auto",
+    "format": "Auto",
+    "precision": "msfp-a10",
+    "sku": "bw-cnn-a10",
+    "requireFpga": True,
+    "samples": 4,
+}
 
 
 def inputs(spec: FpgaModelSpec) -> Manifest:

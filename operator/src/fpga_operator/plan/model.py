@@ -6,6 +6,7 @@ from datetime import datetime
 from fpga_operator.api.base import Condition
 from fpga_operator.api.fpgamodel import (
     Conversion,
+    Device,
     FpgaModelSpec,
     FpgaModelStatus,
     Mode,
@@ -18,13 +19,14 @@ from fpga_operator.plan.history import kept, merged, remembered
 from fpga_operator.plan.jobflow import Jobs, follow, unusable
 from fpga_operator.plan.jobs import convert_job
 from fpga_operator.plan.jobview import Failure
-from fpga_operator.plan.madefrom import former_name, inputs
+from fpga_operator.plan.madefrom import DEFAULTS, former_name, inputs
 from fpga_operator.plan.results import JobResult
 from fpga_operator.plan.types import MODEL_LABEL, Fault, Manifest, Owner, Plan, labels_for
 from fpga_operator.plan.upstream import interruption
 from fpga_operator.plan.words import counted
 
 FETCH_SECONDS = 900
+DEFAULT_SKU = str(DEFAULTS["sku"])
 SUB = ("Registered", "Converted", "Verified")
 
 
@@ -73,6 +75,7 @@ def payload(desired: ModelDesired, status: FpgaModelStatus, config: Config) -> M
             "outputs": list(conversion.outputs or ()),
             "signature": conversion.signature,
             "precision": conversion.precision or "msfp-a10",
+            "sku": conversion.sku or DEFAULT_SKU,
             "requireFpga": conversion.require_fpga is not False,
         },
         "verification": {"samples": verification.samples or 4, "tolerance": verification.tolerance},
@@ -117,6 +120,8 @@ def plan_model(desired: ModelDesired, observed: ModelObserved, config: Config, n
         status = _kept(desired, observed, _take(status, flow.result))
         _done(conditions, desired, status)
     elif flow.failure is not None:
+        if flow.failure.reason == "DoesNotFit":
+            status = status.model_copy(update={"device": _unfit(desired.spec)})
         _failed(conditions, flow.failure, status, available)
     elif flow.known:
         _known(conditions, desired, status, available)
@@ -186,6 +191,12 @@ def _take(status: FpgaModelStatus, result: JobResult) -> FpgaModelStatus:
     )
 
 
+def _unfit(spec: FpgaModelSpec) -> Device:
+    """Return what is known of the device for a model that is too large for its card: the message says the rest."""
+    asked = spec.conversion.sku if spec.conversion is not None else None
+    return Device(sku=asked or DEFAULT_SKU, fits=False)
+
+
 def _done(conditions: Conditions, desired: ModelDesired, status: FpgaModelStatus) -> None:
     version = status.latest_version
     where = f"version {version} is in the registry as {repository(desired.owner)}:v{version}"
@@ -197,7 +208,9 @@ def _done(conditions: Conditions, desired: ModelDesired, status: FpgaModelStatus
         return
     device, parity = status.device, status.parity
     told = "converted to ONNX; no part runs on the FPGA"
-    if device is not None:
+    if device is not None and device.fits is False:
+        told += f"; {device.host_reasons[0].reason}" if device.host_reasons else ""
+    elif device is not None:
         ran = counted(device.offloaded_ops or 0, "operator runs", "operators run")
         told = f"{ran} on the FPGA, {device.host_ops} on the host"
     conditions.set("Converted", True, "Converted", told)

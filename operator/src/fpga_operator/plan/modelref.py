@@ -52,7 +52,9 @@ def choose(
             )
         here = next((v for v in built if v.model_version == ref.version and v.model_digest), None)
         if here is not None and here.model_digest is not None:
-            return ModelVersion(version=ref.version, digest=here.model_digest)  # only its image is needed
+            return ModelVersion(
+                version=ref.version, digest=here.model_digest, sku=here.sku
+            )  # only its image is needed
         story = dropped_story(
             "FpgaModel", ref.name, ref.version, model.status.versions, model.spec.history_limit
         )

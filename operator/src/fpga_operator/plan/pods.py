@@ -6,6 +6,8 @@ from datetime import datetime
 
 from fpga_operator.plan.types import REVISION_LABEL, Manifest, parse_time
 
+EXIT_REFUSED = 78  # the model server's word for it
+REFUSAL_CHARACTERS = 512
 _STUCK = (
     "ImagePullBackOff",
     "ErrImagePull",
@@ -34,6 +36,9 @@ class PodView:
     sandboxed: bool | None  # whether volumes and network are there; None where the kubelet does not say
     trouble: str  # what its container waits for or died of
     failure: str = ""  # why the whole pod ended, in the kubelet's words
+    refusal: tuple[str, str] | None = (
+        None  # reason and words with which its card refuses the program for good
+    )
 
     @property
     def alive(self) -> bool:
@@ -65,6 +70,19 @@ def _trouble(container: Manifest) -> str:
     return ": ".join(words)
 
 
+def _refusal(container: Manifest) -> tuple[str, str] | None:
+    """Return reason and words of a server that ended because its card will never run its program."""
+    state = container.get("state") or {}
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+    if ended.get("exitCode") != EXIT_REFUSED:
+        return None
+    said = " ".join((ended.get("message") or "").split())
+    reason, colon, words = said.partition(": ")
+    if colon and reason.isalpha() and reason[:1].isupper():
+        return reason[:64], words[-REFUSAL_CHARACTERS:]
+    return "ProgramRefused", said[-REFUSAL_CHARACTERS:] or "it did not say why"
+
+
 def pod_view(pod: Manifest) -> PodView:
     """Read one pod."""
     meta, status = pod["metadata"], pod.get("status", {})
@@ -94,6 +112,7 @@ def pod_view(pod: Manifest) -> PodView:
         unplaced_why=conditions.get("PodScheduled", {}).get("message", "") if not node else "",
         sandboxed=None if sandbox is None else sandbox["status"] == "True",
         trouble=next((text for container in containers if (text := _trouble(container))), ""),
+        refusal=next((told for container in containers if (told := _refusal(container))), None),
         failure=": ".join(text for text in (status.get("reason"), status.get("message")) if text),
     )
 

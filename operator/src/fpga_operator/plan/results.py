@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from fpga_operator.api.accelimage import ImageVersion
 from fpga_operator.api.base import ApiModel, Reference
@@ -32,6 +32,14 @@ class JobResult(ApiModel):
     device: Device | None = None
     parity: Parity | None = None
     log: Reference | None = None
+
+    @field_validator("device")
+    @classmethod
+    def _without_nothing(cls, device: Device | None) -> Device | None:
+        """An empty list of reasons is none: the API server may drop it from a status."""
+        if device is not None and not device.host_reasons:
+            return device.model_copy(update={"host_reasons": None})
+        return device
 
     def model_versions(self) -> tuple[ModelVersion, ...]:
         """Return `versions` of a model, without entries that do not read."""

@@ -8,9 +8,11 @@ from fpga_operator.plan import children, health, serving
 from fpga_operator.plan.conditions import Conditions, changes
 from fpga_operator.plan.devices import free_devices
 from fpga_operator.plan.fleet import ServiceDesired, ServiceObserved, fleet_of
+from fpga_operator.plan.pods import pod_views
 from fpga_operator.plan.rollout import STUCK_SECONDS, Strategy
 from fpga_operator.plan.rollout import choose as choose_strategy
 from fpga_operator.plan.servicestatus import given_out, set_details, status_of
+from fpga_operator.plan.skus import Skus, placed
 from fpga_operator.plan.standing import Standing
 from fpga_operator.plan.types import REVISION_LABEL, Event, Plan, Ref
 
@@ -23,8 +25,11 @@ def plan_service(desired: ServiceDesired, observed: ServiceObserved, config: Con
     if choice.reference is not None:
         target = children.Target(serving.node_reference(choice.reference, config), choice.model_version)
         pod = children.pod_spec(owner, spec, target, config)
+    skus = Skus.of(choice.sku, observed.devices)
+    if pod is not None:
+        pod = placed(pod, observed.deployment, pod_views(observed.pods), skus)
     fleet = fleet_of(spec, pod, observed)
-    standing = Standing(desired, observed, config, now, fleet, choice)
+    standing = Standing(desired, observed, config, now, fleet, choice, skus)
     conditions = Conditions(owner, previous, now)
     verdict = standing.judge()
     set_details(standing, conditions, verdict)
@@ -99,7 +104,10 @@ def strategy_of(standing: Standing) -> Strategy:
         and any(standing.age(pod.unplaced_at) >= STUCK_SECONDS for pod in fleet.unplaced)
     )
     free = free_devices(observed.devices, observed.serving_pods, standing.nodes)
-    placed = sum(1 for pod in fleet.alive if pod.scheduled)
+    others = standing.skus.others
+    if fleet.old and others and {pod.node for pod in fleet.old if pod.scheduled} <= others:
+        return Strategy(surge=1, unavailable=0)  # what they give back is of no use to the new ones
+    seated = sum(1 for pod in fleet.alive if pod.scheduled and pod.node not in others)
     return choose_strategy(
-        current, starting=starting, stuck=stuck, replicas=fleet.wanted, placed=placed, free=free
+        current, starting=starting, stuck=stuck, replicas=fleet.wanted, placed=seated, free=free
     )

@@ -45,6 +45,8 @@ def _image_ready(standing: Standing, conditions: Conditions) -> None:
 def _devices_available(standing: Standing, conditions: Conditions) -> None:
     if standing.fleet.wanted == 0:
         conditions.set("DevicesAvailable", True, "NoneWanted", "no replica is wanted")
+    elif not standing.fleet.complete and (told := standing.skus.lacking()):
+        conditions.set("DevicesAvailable", False, "NoSuchSku", told)
     elif standing.sick and not standing.fleet.unplaced:
         conditions.set("DevicesAvailable", False, "DeviceUnhealthy", standing.sick_story())
     elif standing.fleet.unplaced and standing.lacks_device():

@@ -1,6 +1,6 @@
 """Which image a service runs, and what keeps it from being the newest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from fpga_operator.api.accelimage import AccelImageSpec, AccelImageStatus
@@ -34,6 +34,7 @@ class Choice:
     reference: str | None
     model_version: int | None
     verdict: Verdict | None = None
+    sku: str | None = None  # kind of card that the program in it is for; None: not known, or none
 
 
 def node_reference(canonical: str, config: Config) -> str:
@@ -93,10 +94,12 @@ def choose(
         return Choice(runs, status.model_version if runs else None, denied)
     assert spec.image_ref is not None
     ref, running = spec.image_ref, Choice(status.image, status.model_version)
+    if image is not None:
+        running = replace(running, sku=_sku(image, running.reference))
     if image is None or image.owner.deleting:
         gone = f"waits for AccelImage {ref.name}, which does not exist in namespace {owner.namespace}"
         verdict = Verdict(Situation.WAITING, "WaitingForImage", gone)
-        return Choice(running.reference, running.model_version, verdict)
+        return replace(running, verdict=verdict)
     if ref.version is not None:
         return _pinned(ref.version, image, running)
     found = image.status.image
@@ -111,14 +114,15 @@ def choose(
     if found is None and held is None:
         held = Verdict(Situation.WAITING, "WaitingForImage", f"waits for AccelImage {ref.name}")
     if found is None:
-        return Choice(running.reference, running.model_version, held)
-    return Choice(found, image.status.model_version, held)
+        return replace(running, verdict=held)
+    return Choice(found, image.status.model_version, held, _sku(image, found))
 
 
 def _pinned(version: int, image: ImageSeen, running: Choice) -> Choice:
     entry = next((v for v in image.status.versions if v.version == version), None)
     if entry is not None:
-        return Choice(f"oci:///{image.status.repository}@{entry.digest}", entry.model_version)
+        reference = f"oci:///{image.status.repository}@{entry.digest}"
+        return Choice(reference, entry.model_version, sku=entry.sku)
     if not image.upstream.settled and not image.upstream.stalled:
         message = f"waits for version {version}: {image.upstream.story()}"
         verdict = Verdict(Situation.WAITING, "WaitingForImage", message)
@@ -127,4 +131,10 @@ def _pinned(version: int, image: ImageSeen, running: Choice) -> Choice:
             "AccelImage", image.owner.name, version, image.status.versions, image.spec.history_limit
         )
         verdict = Verdict(Situation.FAILED, "VersionNotFound", f"spec.imageRef.version {version} {story}")
-    return Choice(running.reference, running.model_version, verdict)
+    return replace(running, verdict=verdict)
+
+
+def _sku(image: ImageSeen, reference: str | None) -> str | None:
+    """Return the kind of card that an image of this AccelImage is for, as far as its status says."""
+    digest = (reference or "").rpartition("@")[2]
+    return next((v.sku for v in image.status.versions if v.digest == digest), None)

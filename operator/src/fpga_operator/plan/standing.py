@@ -11,6 +11,7 @@ from fpga_operator.plan.fleet import Fleet, ServiceDesired, ServiceObserved
 from fpga_operator.plan.pods import PodView
 from fpga_operator.plan.rollout import STUCK_SECONDS
 from fpga_operator.plan.serving import Choice
+from fpga_operator.plan.skus import Skus
 from fpga_operator.plan.upstream import Verdict
 from fpga_operator.plan.words import counted
 
@@ -29,13 +30,14 @@ class Standing:
         now: datetime,
         fleet: Fleet,
         choice: Choice,
+        skus: Skus,
     ) -> None:
         self.owner, self.spec = desired.owner, desired.spec
         self.observed, self.previous = observed, observed.status
         self.config, self.now = config, now
-        self.fleet, self.choice = fleet, choice
+        self.fleet, self.choice, self.skus = fleet, choice, skus
         placement = self.spec.placement or Placement()
-        self.nodes = eligible(observed.nodes, placement)
+        self.nodes = eligible(observed.nodes, placement) - skus.others
         self.away = away(observed.nodes, observed.devices, placement)
         self.seats = health.seats(
             fleet.pods,
@@ -155,6 +157,15 @@ class Standing:
                 + f"; see kubectl logs {late[0].name}, then correct spec.imageRef or raise "
                 "spec.rollout.progressDeadlineSeconds",
             )
+        refused = next((pod for pod in fleet.new if pod.refusal and not pod.ready), None)
+        if refused is not None and not (self.was_out() and fleet.ready):
+            reason, told = refused.refusal
+            return Verdict(
+                Situation.FAILED, reason, f"{figures}; {refused.name} on {refused.node} is refused: {told}"
+            )
+        if told := self.skus.lacking():
+            situation = Situation.DEGRADED if fleet.ready else Situation.UNSCHEDULABLE
+            return Verdict(situation, "NoSuchSku", f"{figures}; {told}")
         unready = [pod for pod in fleet.new if not pod.ready]
         if fleet.in_sync and unready and len(fleet.unplaced) == len(unready) and not fleet.old:
             reason, why = self.unplaced_story()

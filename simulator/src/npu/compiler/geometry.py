@@ -4,8 +4,11 @@ ONNX says NCHW, TensorFlow's graphs arrive with transposes to and from NHWC, and
 spellings. Here all of it becomes a layout per tensor and a `Window` per operator.
 """
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +20,10 @@ __all__ = [
     "Layout",
     "Pads",
     "Window",
+    "WindowError",
+    "count_overhang",
     "layouts",
+    "padded",
     "pads_of_pad",
     "picture_shape",
     "windows",
@@ -25,6 +31,17 @@ __all__ = [
 
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
 TO_NHWC, TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
+NCHW_OPERATORS = frozenset(
+    "AveragePool BatchNormalization Conv ConvTranspose GlobalAveragePool GlobalMaxPool InstanceNormalization "
+    "LRN MaxPool".split()
+)
+SAME_LAYOUT = frozenset(
+    "Add Cast Clip Concat Div Dropout Elu HardSigmoid HardSwish Identity LeakyRelu Max Min Mul PRelu Pad Relu "
+    "Sigmoid Softplus Sqrt Sub Sum Tanh".split()
+)
+
+
+AUTO_PAD = (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER")
 
 
 class Layout(Enum):
@@ -54,15 +71,19 @@ class Window:
     pads: Pads
 
 
+class WindowError(ValueError):
+    """A window that contradicts itself or the shapes around it; the message is a reason to stay on the host."""
+
+
 def layouts(graph: Graph) -> dict[str, Layout]:
     """What the axes of rank-4 tensors mean, as far as convolutions, pools and transposes tell."""
     found: dict[str, Layout] = {}
-    todo: list[tuple[str, Layout]] = []
+    todo: deque[tuple[str, Layout]] = deque()
     for node in graph.nodes:
-        if node.op_type in ("Conv", "MaxPool", "BatchNormalization"):
+        if node.op_type in NCHW_OPERATORS:
             todo += [(node.input[0], Layout.NCHW), (node.output[0], Layout.NCHW)]
     while todo:
-        tensor, layout = todo.pop()
+        tensor, layout = todo.popleft()
         if tensor in found or len(graph.shapes.get(tensor, ())) != 4:
             continue
         found[tensor] = layout
@@ -75,40 +96,70 @@ def layouts(graph: Graph) -> dict[str, Layout]:
             if node.op_type == "Transpose" and attributes(node).get("perm") in (TO_NHWC, TO_NCHW):
                 other = Layout.NHWC if layout is Layout.NCHW else Layout.NCHW
                 todo += [(end, other) for end in ends if end != tensor]
-            elif node.op_type in ("Add", "Mul", "Relu", "Identity", "Dropout", "Pad"):
+            elif node.op_type in SAME_LAYOUT or (node.op_type == "Reshape" and _changes_nothing(graph, node)):
                 todo += [(end, layout) for end in ends]
     return found
 
 
+def _changes_nothing(graph: Graph, node: Any) -> bool:
+    before, after = (graph.shapes.get(name, ()) for name in (node.input[0], node.output[0]))
+    return len(before) == 4 and before[1:] == after[1:] and None not in before[1:]
+
+
 def windows(graph: Graph, index: int) -> Window:
-    """The geometry of a Conv or MaxPool node, `auto_pad` and `ceil_mode` resolved from the shapes."""
+    """The geometry of a convolution or pool, `auto_pad` and `ceil_mode` resolved from the shapes.
+
+    Raises WindowError where the attributes are no window, or the output does not have the size it gives.
+    """
     node = graph.nodes[index]
     given = attributes(node)
-    shape = given.get("kernel_shape") or graph.shapes[node.input[1]][2:]
-    kernel = (int(shape[0] or 1), int(shape[1] or 1))
-    stride = tuple(given.get("strides", (1, 1)))
-    dilation = tuple(given.get("dilations", (1, 1)))
+    kernel = _pair(given, "kernel_shape", graph.shapes[node.input[1]][2:] if len(node.input) > 1 else ())
+    stride, dilation = _pair(given, "strides", (1, 1)), _pair(given, "dilations", (1, 1))
     size, out = graph.shapes[node.input[0]][2:], graph.shapes[node.output[0]][2:]
-    top_left = list(given.get("pads", (0, 0, 0, 0)))[:2]
+    declared = tuple(given.get("pads", (0, 0, 0, 0)))
     auto = given.get("auto_pad", b"NOTSET")
-    after = []
+    if len(declared) != 4 or min(declared) < 0 or auto not in AUTO_PAD:
+        raise WindowError("its padding is not four numbers of zeros")
+    before, after = [], []
     for axis in (0, 1):
-        length, count = size[axis], out[axis]
-        assert length is not None
-        assert count is not None
+        length, count = size[axis] or 0, out[axis] or 0
         total = (count - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1 - length
         if auto in (b"SAME_UPPER", b"SAME_LOWER"):
             both = max(total, 0)
-            top_left[axis] = both // 2 if auto == b"SAME_UPPER" else both - both // 2
-        elif auto == b"VALID":
-            top_left[axis] = 0
-        after.append(total - top_left[axis])
-    return Window(
-        kernel,
-        (stride[0], stride[1]),
-        (dilation[0], dilation[1]),
-        (top_left[0], top_left[1], after[0], after[1]),
-    )
+            before.append(both // 2 if auto == b"SAME_UPPER" else both - both // 2)
+            right = count == -(-length // stride[axis])
+        else:
+            before.append(declared[axis] if auto == b"NOTSET" else 0)
+            unread = (declared[axis + 2] if auto == b"NOTSET" else 0) - (total - before[axis])
+            right = -stride[axis] < unread <= stride[axis] if given.get("ceil_mode", 0) else (
+                0 <= unread < stride[axis]
+            )
+        if not right:
+            raise WindowError("its output does not have the size that its window gives")
+        after.append(total - before[axis])
+    return Window(kernel, stride, dilation, (before[0], before[1], after[0], after[1]))
+
+
+def count_overhang(graph: Graph, index: int, window: Window) -> bool:
+    """Whether windows end beyond the padding that the node declares, as `ceil_mode` lets them."""
+    given = attributes(graph.nodes[index])
+    if given.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
+        return False
+    declared = tuple(given.get("pads", (0, 0, 0, 0)))
+    return any(window.pads[2 + axis] > declared[2 + axis] for axis in (0, 1))
+
+
+def padded(window: Window, more: Pads) -> Window:
+    """The window with more zeros around its picture."""
+    one = window.pads
+    return replace(window, pads=(one[0] + more[0], one[1] + more[1], one[2] + more[2], one[3] + more[3]))
+
+
+def _pair(given: dict[str, Any], key: str, default: Sequence[int | None]) -> tuple[int, int]:
+    numbers = tuple(given.get(key, default))
+    if len(numbers) != 2 or not all(isinstance(n, int) and n > 0 for n in numbers):
+        raise WindowError(f"its {key} is not two positive numbers: it does not look at pictures")
+    return numbers[0], numbers[1]
 
 
 def pads_of_pad(graph: Graph, index: int, layout: Layout) -> Pads | None:
@@ -119,21 +170,20 @@ def pads_of_pad(graph: Graph, index: int, layout: Layout) -> Pads | None:
         name and name not in graph.constants for name in node.input[1:]
     ):
         return None
-    if len(node.input) > 2 and node.input[2] and np.any(graph.constant(node.input[2]) != 0):
+    value = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else given.get("value", 0.0)
+    if np.any(np.asarray(value) != 0):
         return None
-    if given.get("value", 0.0) != 0.0:
-        return None
-    pads = np.asarray(
-        graph.constant(node.input[1]) if len(node.input) > 1 else given.get("pads", ()), np.int64
-    ).ravel()
+    amounts = graph.constant(node.input[1]) if len(node.input) > 1 else np.asarray(given.get("pads", ()))
     axes = [0, 1, 2, 3]
     if len(node.input) > 3 and node.input[3]:
-        axes = [int(axis) % 4 for axis in graph.constant(node.input[3]).ravel()]
-    if len(pads) != 2 * len(axes) or (pads < 0).any():
+        named = graph.constant(node.input[3])
+        axes = [int(axis) % 4 for axis in named.ravel()] if named.dtype.kind == "i" else []
+    if amounts.dtype.kind != "i" or amounts.size != 2 * len(axes) or (amounts < 0).any():
         return None
-    amounts = {axis: (int(pads[i]), int(pads[i + len(axes)])) for i, axis in enumerate(axes)}
-    rows, columns = (amounts.pop(axis, (0, 0)) for axis in layout.spatial_axes)
-    if any(amount != (0, 0) for amount in amounts.values()):
+    numbers = [int(amount) for amount in amounts.ravel()]
+    around = {axis: (numbers[i], numbers[i + len(axes)]) for i, axis in enumerate(axes)}
+    rows, columns = (around.pop(axis, (0, 0)) for axis in layout.spatial_axes)
+    if any(amount != (0, 0) for amount in around.values()):
         return None
     return rows[0], columns[0], rows[1], columns[1]
 

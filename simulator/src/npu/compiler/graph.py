@@ -1,28 +1,23 @@
 """An ONNX graph as the compiler reads it: nodes in order, constants as arrays, shapes, who makes and who
 reads what.
-
-Constant expressions are folded here, because converters leave weights behind transposes and reshapes.
 """
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper, shape_inference
-from onnx.reference import ReferenceEvaluator
+from onnx import shape_inference
 
+from npu.compiler.folding import array, fold
 from npu.errors import UnsupportedModel
 
 __all__ = ["Graph", "attributes", "label", "load", "reads"]
 
-# Cheap, deterministic, and never larger than what goes in: nothing that could make a small file a huge
-# tensor.
-FOLDED = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
-FOLDED_IF_SMALL = frozenset({"Add", "Concat", "Div", "Mul", "Neg", "Reciprocal", "Sqrt", "Sub"})
-SMALL = 1 << 16
+MAX_NODES = 20_000  # ResNet-152 has 516; a converter that unrolls everything, a few thousand
+FLOAT = onnx.TensorProto.FLOAT
 
 
 @dataclass
@@ -41,7 +36,15 @@ class Graph:
 
     def constant(self, name: str) -> NDArray[Any]:
         """The value of a constant tensor."""
-        return _array(self.constants[name])
+        return array(self.constants[name])
+
+    def are_float32(self, names: Iterable[str]) -> bool:
+        """Whether all constants among the names hold float32 numbers."""
+        return all(self.constants[n].data_type == FLOAT for n in names if n in self.constants)
+
+    def is_read(self, name: str) -> bool:
+        """Whether a node reads the tensor, or it is an output of the model."""
+        return name in self.consumers or name in self.output_names()
 
     def inputs_of(self, index: int) -> list[str]:
         """The tensors that a node reads and that are no constants, with those that its subgraphs capture."""
@@ -64,26 +67,31 @@ def load(model: Any) -> Graph:
             raise UnsupportedModel(
                 f"the weights {tensor.name!r} lie in another file; save the model as one file"
             )
+    for tensor in constants.values():
+        if any(length < 0 for length in tensor.dims):
+            raise UnsupportedModel(f"the constant {tensor.name!r} is damaged: it has negative lengths")
+    if len(model.graph.node) > MAX_NODES:
+        raise UnsupportedModel(f"the model has {len(model.graph.node)} nodes; at most {MAX_NODES} are read")
     _check_nodes(model)
-    nodes = list(_fold(model, constants))
-    graph = Graph(
-        model,
-        nodes,
-        constants,
-        [value for value in model.graph.input if value.name not in constants],
-        list(model.graph.output),
-    )
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    nodes = _needed(list(fold(model, constants)), model)
+    graph = Graph(model, nodes, constants, inputs, list(model.graph.output))
+    known = {value.name for value in inputs} | set(constants)
     for index, node in enumerate(nodes):
         for name in reads(node):
+            if name not in known:
+                raise UnsupportedModel(
+                    f"{label(node)} reads {name!r} before it is made, or nobody makes it; sort or repair the graph"
+                )
             graph.consumers.setdefault(name, []).append(index)
-        for name in node.output:
+        for name in filter(None, node.output):
+            if name in known:
+                raise UnsupportedModel(f"{label(node)} makes {name!r} a second time; give each tensor its own name")
+            known.add(name)
             graph.producer[name] = index
-    for index in range(len(nodes)):
-        late = [n for n in graph.inputs_of(index) if graph.producer.get(n, -1) >= index]
-        if late:
-            raise UnsupportedModel(
-                f"{label(nodes[index])} reads {late[0]!r} before it is made; sort the graph"
-            )
+    for value in graph.outputs:
+        if value.name not in known:
+            raise UnsupportedModel(f"nobody makes the output {value.name!r}; repair the graph")
     _infer_shapes(graph)
     return graph
 
@@ -96,14 +104,6 @@ def attributes(node: Any) -> dict[str, Any]:
 def label(node: Any) -> str:
     """Operator and name, for messages."""
     return f"{node.op_type} {node.name or (node.output[0] if node.output else '?')!r}"
-
-
-def _array(tensor: Any) -> NDArray[Any]:
-    try:
-        value: NDArray[Any] = numpy_helper.to_array(tensor)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnsupportedModel(f"the constant {tensor.name!r} is damaged: {error}") from error
-    return value
 
 
 def reads(node: Any) -> list[str]:
@@ -133,55 +133,15 @@ def _check_nodes(model: Any) -> None:
             raise UnsupportedModel(f"not valid ONNX: {error}") from error
 
 
-def _fold(model: Any, constants: dict[str, Any]) -> Iterator[Any]:
-    """Yield the nodes that remain, and add what the others compute to `constants`."""
-    outputs = {value.name for value in model.graph.output}
-    for node in model.graph.node:
-        value = None
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and node.output[0] not in outputs:
-            value = _constant_value(node)
-        elif _foldable(node, constants) and node.output[0] not in outputs:
-            value = _evaluate(node, constants, model)
-        if value is None:
-            yield node
-        else:
-            constants[node.output[0]] = numpy_helper.from_array(np.asarray(value), node.output[0])
-
-
-def _constant_value(node: Any) -> Any:
-    given = attributes(node)
-    if "value" in given:
-        return _array(given["value"])
-    for key, kind in (
-        ("value_float", np.float32),
-        ("value_floats", np.float32),
-        ("value_int", np.int64),
-        ("value_ints", np.int64),
-    ):
-        if key in given:
-            return np.asarray(given[key], kind)
-    return None
-
-
-def _foldable(node: Any, constants: dict[str, Any]) -> bool:
-    if node.domain not in ("", "ai.onnx") or len(node.output) != 1 or not node.input:
-        return False
-    if not all(name in constants for name in node.input if name):
-        return False
-    if node.op_type in FOLDED:
-        return True
-    return node.op_type in FOLDED_IF_SMALL and all(
-        int(np.prod(constants[name].dims)) <= SMALL for name in node.input if name
-    )
-
-
-def _evaluate(node: Any, constants: dict[str, Any], model: Any) -> Any:
-    feeds = {name: _array(constants[name]) for name in node.input if name}
-    try:
-        opsets = {imported.domain: imported.version for imported in model.opset_import}
-        return ReferenceEvaluator(node, opsets=opsets).run(None, feeds)[0]
-    except Exception:  # whatever the evaluator cannot do stays a node
-        return None
+def _needed(nodes: list[Any], model: Any) -> list[Any]:
+    """Without the nodes that no output of the model needs."""
+    wanted = {value.name for value in model.graph.output}
+    kept = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
+            wanted.update(reads(node))
+            kept.append(node)
+    return kept[::-1]
 
 
 def _infer_shapes(graph: Graph) -> None:
@@ -196,7 +156,7 @@ def _infer_shapes(graph: Graph) -> None:
     slim.graph.input.extend(graph.inputs)
     slim.graph.output.extend(graph.outputs)
     for name, tensor in graph.constants.items():
-        if int(np.prod(tensor.dims)) <= 1024:
+        if math.prod(tensor.dims) <= 1024:
             slim.graph.initializer.append(tensor)
         else:
             slim.graph.input.append(

@@ -194,7 +194,7 @@ class Device:
 
     async def _download(self, data: bytes, digest: str) -> engine.Loaded:
         life = self._life
-        self._loaded, self.card.model_digest = None, ""
+        self._unload()
         self.card.move(State.LOADING)
         try:
             loaded = await self._within_life(self._in_thread(engine.load, data, digest, self.card.sku))
@@ -254,6 +254,13 @@ class Device:
         if self._flash is not None:
             self._flash.cancel()
             self._flash = None
+        self._unload()
+
+    def _unload(self) -> None:
+        if self._loaded is not None:
+            self._thread.submit(
+                self._loaded.close
+            )  # takes its turn behind a computation that nobody waits for
         self._loaded, self.card.model_digest = None, ""
 
 

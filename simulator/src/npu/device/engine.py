@@ -1,5 +1,5 @@
 """What stands behind the card's registers: a program read, timed and computed by `npu`'s own reader, clock
-and oracle.
+and kernel.
 
 The heavy modules are imported when the first program comes, so that a card is on the bus at once.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # a card is on the bus before numpy is loaded
 
 __all__ = ["MAX_TENSOR", "Loaded", "load"]
 
-MAX_TENSOR = 1 << 24  # numbers in any tensor: three times what SSD-VGG's largest layer has
+MAX_TENSOR = 1 << 24  # numbers in any array: the Expander's windows of a 300 x 300 picture are 13 million
 MAX_LATENCY_MS = 100.0  # simulated; the slowest network known needs 6, and emulating takes far longer
 FLOAT16 = 2  # bytes: weights cross PCIe as float16 and are made block floating point on the card
 
@@ -33,6 +33,7 @@ class Loaded:
     latency_seconds: float  # simulated, per inference
     download_seconds: float  # simulated, once
     compute: "Callable[[NDArray[np.float32]], NDArray[np.float32]]"
+    close: Callable[[], None]  # frees the program; waits for a computation that still runs
 
 
 @cache
@@ -51,8 +52,7 @@ def load(data: bytes, digest: str, sku: str) -> Loaded:
 
     `digest` is the bytes' own, computed by whoever received them.
     """
-    from npu import timing
-    from npu.oracle import Oracle
+    from npu import kernel, timing
     from npu.program import Program
     from npu.sku import load_sku
 
@@ -65,21 +65,30 @@ def load(data: bytes, digest: str, sku: str) -> Loaded:
                 f"{sku}; convert the model with spec.conversion.sku {sku}, or use a card of the SKU {program.sku}"
             )
         machine = load_sku(sku)
-        largest = max(tensor.height * tensor.width * tensor.channels for tensor in program.tensors)
+        tensors = program.tensors
+        largest = max(
+            chain.workspace(tensors[chain.source], tensors[chain.target]) for chain in program.chains
+        )
         if largest > MAX_TENSOR:
-            raise ProgramRejected(f"a tensor of {largest} numbers; this card takes {MAX_TENSOR}")
+            raise ProgramRejected(
+                f"a layer takes an array of {largest} numbers; this card's emulator computes with {MAX_TENSOR} at "
+                "most: use smaller pictures"
+            )
         estimate = timing.estimate(program, machine)
+        if estimate.latency_ms > MAX_LATENCY_MS:
+            raise ProgramRejected(
+                f"the program would take {estimate.latency_ms:.0f} ms a picture; {MAX_LATENCY_MS:.0f} are "
+                "allowed"
+            )
+        ready = kernel.open(program, sku)
     except NpuError as error:
         raise error if isinstance(error, ProgramRejected) else ProgramRejected(str(error)) from error
-    if estimate.latency_ms > MAX_LATENCY_MS:
-        raise ProgramRejected(
-            f"the program would take {estimate.latency_ms:.0f} ms a picture; {MAX_LATENCY_MS:.0f} are allowed"
-        )
     return Loaded(
         digest,
         program.input_shape,
         program.output_shape,
         estimate.latency_ms / 1000,
         estimate.tiles * machine.native_dim**2 * FLOAT16 / machine.pcie_bytes_per_second,
-        Oracle(program).run,
+        ready.run,
+        ready.close,
     )

@@ -1,0 +1,122 @@
+"""Rules for operators that look at windows: convolutions, pools, and the zeros in front of them."""
+
+from collections.abc import Sequence
+
+from npu.chain import MAX_KERNEL, MAX_SIDE
+from npu.compiler.geometry import Layout, Window, count_overhang, padded, pads_of_pad, windows
+from npu.compiler.graph import Graph, attributes
+from npu.compiler.verdicts import VIEW, WORK, Role, Verdict, on_host
+
+__all__ = ["average_pool", "conv", "fits_behind", "max_pool", "pad"]
+
+
+def conv(graph: Graph, index: int, known: dict[str, Layout], verdicts: Sequence[Verdict]) -> Verdict:
+    """A convolution with constant weights; the matrix unit multiplies whole native vectors, so no groups."""
+    node = graph.nodes[index]
+    if any(name and name not in graph.constants for name in node.input[1:]):
+        return on_host("its weights are not constant")
+    if not graph.are_float32(node.input[1:]):
+        return on_host("its weights are not float32")
+    weights = graph.shapes[node.input[1]]
+    channels, out = graph.shapes[node.input[0]][1], graph.shapes[node.output[0]][1]
+    group = attributes(node).get("group", 1)
+    if group != 1:
+        what = "depthwise" if group == channels else "grouped"
+        return on_host(f"{what} convolutions do not map to the matrix unit")
+    if len(weights) != 4 or weights[1] != channels or weights[0] != out:
+        return on_host("its weights do not fit its input")
+    if len(node.input) > 2 and node.input[2] and graph.shapes[node.input[2]] != (weights[0],):
+        return on_host("its bias does not fit its output")
+    window = windows(graph, index)
+    if window.kernel != weights[2:]:
+        return on_host("its kernel_shape is not its weights'")
+    return _check(window)
+
+
+def max_pool(graph: Graph, index: int, known: dict[str, Layout], verdicts: Sequence[Verdict]) -> Verdict:
+    """A pool of square or other windows; ONNX pads with minus infinity, the device with zeros."""
+    window, given = windows(graph, index), attributes(graph.nodes[index])
+    if not _same_channels(graph, index):
+        return on_host("its output does not have its input's channels")
+    if window.dilation != (1, 1) or given.get("storage_order", 0):
+        return on_host("it is dilated or column-major")
+    if max(window.pads) > 0 and not _non_negative(graph, graph.nodes[index].input[0], verdicts):
+        return on_host("the device pads pools with zeros, and its input may be negative")
+    return _check(window)
+
+
+def average_pool(graph: Graph, index: int, known: dict[str, Layout], verdicts: Sequence[Verdict]) -> Verdict:
+    """The device divides by the number of a window's places, so its padding must count."""
+    window, given = windows(graph, index), attributes(graph.nodes[index])
+    if not _same_channels(graph, index):
+        return on_host("its output does not have its input's channels")
+    if window.dilation != (1, 1):
+        return on_host("it is dilated")
+    if max(window.pads) > 0:
+        if not given.get("count_include_pad", 0):
+            return on_host("its padding does not count, and the device divides by the whole window")
+        if count_overhang(graph, index, window):
+            return on_host("its last windows end beyond the padding, and the device divides by the whole window")
+    return _check(window)
+
+
+def pad(graph: Graph, index: int, known: dict[str, Layout], verdicts: Sequence[Verdict]) -> Verdict:
+    """Zeros around the picture; whether windows take them as their padding is judged afterwards."""
+    node = graph.nodes[index]
+    layout = known[node.input[0]]
+    pads = pads_of_pad(graph, index, layout)
+    if pads is None or known[node.output[0]] is not layout:
+        return on_host("it does not write zeros around the picture")
+    before, after = graph.shapes[node.input[0]], graph.shapes[node.output[0]]
+    more = {layout.spatial_axes[0]: pads[0] + pads[2], layout.spatial_axes[1]: pads[1] + pads[3]}
+    if any(after[axis] != (before[axis] or 0) + more.get(axis, 0) for axis in (1, 2, 3)):
+        return on_host("its output does not have the size that its zeros give")
+    return VIEW
+
+
+def fits_behind(graph: Graph, zeros: int, reader: int, known: dict[str, Layout]) -> Verdict:
+    """Whether a window can take the zeros of a Pad node as part of its own padding."""
+    more = pads_of_pad(graph, zeros, known[graph.nodes[zeros].input[0]])
+    assert more is not None
+    return _check(padded(windows(graph, reader), more))
+
+
+def _check(window: Window) -> Verdict:
+    if max(window.kernel) > MAX_KERNEL:
+        return on_host(f"its kernel is larger than {MAX_KERNEL}")
+    if max(*window.stride, *window.dilation, *window.pads) > MAX_SIDE:
+        return on_host("its stride, dilation or padding is beyond any picture")
+    top, left, bottom, right = window.pads
+    for axis, (before, after) in enumerate(((top, bottom), (left, right))):
+        extent = (window.kernel[axis] - 1) * window.dilation[axis] + 1
+        if before < 0 or max(before, after) >= extent or after <= -window.stride[axis]:
+            return on_host("a window lies in the padding altogether")
+    return WORK
+
+
+def _same_channels(graph: Graph, index: int) -> bool:
+    node = graph.nodes[index]
+    return graph.shapes[node.input[0]][1] == graph.shapes[node.output[0]][1]
+
+
+def _non_negative(graph: Graph, tensor: str, verdicts: Sequence[Verdict]) -> bool:
+    """Whether every number of the tensor is known to be zero or more."""
+    todo, seen = [tensor], set()
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name not in graph.producer:
+            return False
+        index = graph.producer[name]
+        node = graph.nodes[index]
+        if node.op_type == "Relu" or (node.op_type == "Clip" and verdicts[index].role is Role.WORK):
+            continue
+        keeps = node.op_type in ("MaxPool", "AveragePool", "Concat") or verdicts[index].role is Role.VIEW
+        if not keeps or any(reads not in graph.producer for reads in graph.inputs_of(index)):
+            return False
+        if node.op_type == "Concat" and len(graph.inputs_of(index)) != len(node.input):
+            return False  # constants may be negative
+        todo += graph.inputs_of(index)
+    return True

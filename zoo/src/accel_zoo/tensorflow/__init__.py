@@ -1,0 +1,1 @@
+"""What needs TensorFlow: the extra `accel-zoo[tensorflow]`."""
