@@ -71,7 +71,7 @@ def test_what_does_not_open(program):
         kernel.open(program, "bw-a10")
     with pytest.raises(SkuError, match="unknown; choose one of"):
         kernel.open(replace(program, sku="gpu"), "gpu")
-    with pytest.raises(SkuError, match="bw-s10 is only timed .* vectors of 400"):
+    with pytest.raises(SkuError, match=r"bw-s10 is only timed .* vectors of 400"):
         kernel.open(replace(program, sku="bw-s10"), "bw-s10")
     with pytest.raises(SkuError, match="matrix_memory"):
         kernel.open(replace(program, need=replace(program.need, matrix_memory=1 << 30)), DEFAULT_SKU)

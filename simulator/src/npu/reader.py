@@ -15,9 +15,10 @@ import numpy as np
 from npu import program as layout
 from npu.bfp import PRESETS, Accumulation, Preset, Rounding
 from npu.chain import MAX_KERNEL, MAX_NUMBERS, MAX_SIDE, Chain, Files, Kind, Load, Need, Stage, Tensor
-from npu.checks import check_loads, check_meaning, check_numbers, refuse
+from npu.checks import check_meaning, check_numbers, refuse
 from npu.errors import CompileError, ProgramError
 from npu.program import Program, weight_ranges
+from npu.schedule import plan_loads
 from npu.sku import load_sku
 
 __all__ = ["read"]
@@ -33,7 +34,8 @@ def read(data: bytes) -> Program:
     """Return the program that `data` spells; ProgramError says what is off, SkuError that its SKU is unknown."""
     version, sections = _sections(data)
     names = _names(sections[b"NAME"])
-    native_dim = load_sku(names[1]).native_dim
+    sku = load_sku(names[1])
+    native_dim = sku.native_dim
     preset, rounding = _form(sections[b"FORM"], native_dim)
     tensors = tuple(
         _tensor(index, raw, native_dim, version)
@@ -45,8 +47,9 @@ def read(data: bytes) -> Program:
         refuse(f"{len(chains)} chains and {len(names) - 2} names of chains do not go together")
     named = _records(sections, b"OUTS", layout.OUTPUT) if version > 1 else [(chains[-1].target,)]
     outputs = tuple(row[0] for row in named)
+    loads = tuple(Load(*raw) for raw in _records(sections, b"LODS", layout.LOAD)) if version > 1 else None
     need = _need(sections[b"NEED"])
-    check_meaning(chains, tensors, outputs, need, version)
+    check_meaning(chains, tensors, outputs, loads, need, version)
     ranges = tuple(weight_ranges(chains, tensors, preset))
     for index, (raw, part) in enumerate(zip(raw_chains, ranges, strict=True)):
         if raw[-3:] != (part.mantissas.start, part.exponents.start, part.vectors.start):
@@ -59,7 +62,6 @@ def read(data: bytes) -> Program:
     ):
         if len(sections[tag]) != size:
             refuse(f"section {tag.decode()} has {len(sections[tag])} bytes, its chains need {size}")
-    loads = _records(sections, b"LODS", layout.LOAD) if version > 1 else []
     program = Program(
         name=names[0],
         sku=names[1],
@@ -74,7 +76,7 @@ def read(data: bytes) -> Program:
         need=need,
         native_dim=native_dim,
         outputs=outputs,
-        loads=check_loads([Load(*raw) for raw in loads]),
+        loads=plan_loads(chains, tensors, sku) if loads is None else loads,
         version=version,
     )
     check_numbers(program)
