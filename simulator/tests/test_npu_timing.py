@@ -125,7 +125,7 @@ def test_resnet50_is_within_five_percent_of_the_published_latency():
     assert found.bound_by == "dram"
     assert {layer.bound_by for layer in found.layers[-9:]} == {"dram"}  # res5
     assert {layer.bound_by for layer in found.layers[:6]} == {"compute"}
-    assert keras_resnet50_latency() == pytest.approx(1.996, abs=0.001)  # ours, at 56 x 56: pinned
+    assert keras_resnet50_latency() == pytest.approx(1.992, abs=0.001)  # ours, at 56 x 56: pinned
 
 
 def keras_resnet50_latency() -> float:
