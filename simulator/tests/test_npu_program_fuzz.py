@@ -1,0 +1,89 @@
+"""Mutated programs: each is run, or refused with a reason; never a crash, a hang, a read out of bounds or a
+balloon of memory. ACCEL_TEST_FULL=1 takes 10,000 of them.
+"""
+
+import os
+import tracemalloc
+from collections import Counter
+
+import numpy as np
+import pytest
+from npu import kernel, timing
+from npu.errors import NpuError, ProgramError, SkuError
+from npu.program import Program
+from npu.sku import load_sku
+from program_mutations import MUTATIONS
+from program_samples import samples
+
+COUNT = 10_000 if os.environ.get("ACCEL_TEST_FULL") else 300
+SMALL = 1 << 18  # numbers in an array, so that running one takes milliseconds
+WORK = 1 << 24  # multiplications, likewise
+PER_BYTE, FLOOR = 64, 1 << 18  # what reading may take beside the bytes themselves
+
+
+@pytest.fixture(scope="module")
+def programs():
+    return samples()
+
+
+def verdict(data: bytes, rng: np.random.Generator) -> str:
+    """Read, time and run the bytes as the device would; how far they came."""
+    try:
+        program = Program.from_bytes(data)
+    except (ProgramError, SkuError) as error:
+        return "refused" if str(error) else "refused without a reason"
+    assert program.to_bytes() == data, "two spellings of one program"
+    try:
+        timing.estimate(program, load_sku(program.sku))
+    except NpuError:
+        return "not timed"
+    pairs = [
+        (chain, program.tensors[chain.source], program.tensors[chain.target]) for chain in program.chains
+    ]
+    if max(chain.workspace(source, target) for chain, source, target in pairs) > SMALL:
+        return "large"
+    if sum(chain.macs(source, target) for chain, source, target in pairs) > WORK:
+        return "large"
+    try:
+        with kernel.open(program, program.sku) as opened:
+            output = opened.run(rng.normal(0, 1, program.input_shape))
+    except SkuError:
+        return "not of a SKU that runs"
+    assert output.shape == program.output_shape
+    assert np.isfinite(output).all()
+    return "run"
+
+
+def test_mutated_programs_are_run_or_refused(programs, capsys):
+    rng = np.random.default_rng(2026)
+    seen = Counter()
+    for count in range(COUNT):
+        mutate = MUTATIONS[count % len(MUTATIONS)]
+        name = [*programs][rng.integers(len(programs))]
+        data = mutate(rng, programs[name])
+        try:
+            seen[mutate.__name__, verdict(data, rng)] += 1
+        except Exception as error:
+            raise AssertionError(f"mutation {count}, {mutate.__name__} of {name!r}: {error!r}") from error
+    outcomes = Counter({v: sum(n for (_, w), n in seen.items() if w == v) for _, v in seen})
+    with capsys.disabled():
+        if COUNT > 300:
+            print(f"\n{COUNT} mutated programs: {dict(outcomes)}")
+    assert outcomes["run"] > COUNT / 50, f"the mutations hardly ever get past the reader: {seen}"
+    assert outcomes["refused"] > COUNT / 3, seen
+
+
+def test_reading_takes_memory_in_proportion_to_the_bytes(programs):
+    rng = np.random.default_rng(7)
+    for count in range(COUNT // 4):
+        program = [*programs.values()][rng.integers(len(programs))]
+        data = MUTATIONS[count % len(MUTATIONS)](rng, program)
+        tracemalloc.start()
+        try:
+            Program.from_bytes(data)
+        except (ProgramError, SkuError):
+            pass
+        finally:
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        assert peak < FLOOR + PER_BYTE * len(data), f"{peak} bytes to read {len(data)}: mutation {count}"
