@@ -25,7 +25,7 @@ test-full: .venv ## the same tests with the full counts
 
 .PHONY: unit
 unit: .venv ## unit tests of all packages
-	@$(PY) -m pytest -q -m "not tensorflow" -n 2 --dist loadfile
+	@$(PY) -m pytest -q -m "not tensorflow and not network" -n 2 --dist loadfile
 
 .PHONY: check
 check: .venv ## format, lint, types, layers, generated files

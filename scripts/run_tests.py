@@ -130,11 +130,12 @@ def main() -> int:
         build = Phase("binaries", [sys.executable, "-m", "accel_cluster", "build"], is_pytest=False)
         built = run(build, tally, next(reports))  # first: the chart's unit tests run the real Helm
         ok &= run(
-            pytest_phase("unit tests", "-q", "-m", "not tensorflow", *ON_BOTH_PROCESSORS),
+            pytest_phase("unit tests", "-q", "-m", "not tensorflow and not network", *ON_BOTH_PROCESSORS),
             tally,
             next(reports),
         )
         ok &= run(pytest_phase("against TensorFlow itself", "-v", "-m", "tensorflow"), tally, next(reports))
+        ok &= run(pytest_phase("whole networks", "tests/networks", "-v"), tally, next(reports))
         if built:
             api = pytest_phase("a real API server", "tests/apiserver", "-v", *ON_BOTH_PROCESSORS)
             ok &= run(api, tally, next(reports))
