@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from npu import bfp
+from npu.compiler.account import OnHost, count
 from npu.compiler.assemble import assemble
 from npu.compiler.geometry import picture_shape
 from npu.compiler.graph import label, load
 from npu.compiler.lowering import lower
-from npu.compiler.operators import Role, judge
-from npu.compiler.partition import choose
+from npu.compiler.operators import judge
+from npu.compiler.options import Options, options
+from npu.compiler.partition import choose, why_outside
 from npu.compiler.split import split
+from npu.compiler.verdicts import Role
 from npu.errors import UnsupportedModel
 from npu.program import Program
 from npu.sku import DEFAULT_SKU, Sku, load_sku
 
-__all__ = ["Compiled", "compile_model"]
+__all__ = ["Compiled", "OnHost", "compile_model"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Compiled:
     outputs.
 
     `pre` also gives the tensors that `post` reads beside the device's output; a model input that `post` reads
-    is fed to it directly. `composed` is for interchange: ONNX Runtime has no such operator.
+    is fed to it directly. Several outputs of the device come as one tensor, which `post` cuts up. `composed` is
+    for interchange: ONNX Runtime has no such operator.
     """
 
     pre: Any  # onnx.ModelProto or None
@@ -41,39 +45,46 @@ class Compiled:
     host_ops: int
     host_reasons: dict[str, str]  # operator and name -> why it stays on the host
     tensors: tuple[str, ...] = ()  # per chain: the model's tensor that it makes, empty where there is none
+    host_counts: tuple[OnHost, ...] = ()  # the same by operator and reason, the most frequent first
 
 
 def compile_model(
-    model: Any, *, precision: str | bfp.Preset = bfp.DEFAULT, sku: str = DEFAULT_SKU, name: str | None = None
+    model: Any,
+    *,
+    precision: str | bfp.Preset = bfp.DEFAULT,
+    sku: str = DEFAULT_SKU,
+    name: str | None = None,
+    accumulation: str = "auto",
+    rounding: str = "nearest-even",
 ) -> Compiled:
     """Compile an `onnx.ModelProto` (float32, NCHW, or with a converter's transposes; any batch).
 
     A `precision` that is no official preset may be given as a `bfp.Preset` to study formats: the oracle runs such a
-    program, and no device takes it. Raises a CompileError: NothingToOffload, UnsupportedModel, or what does not fit;
-    SkuError for the SKU.
+    program, and no device takes it. `accumulation` is `auto` (with float16 taps in a line-buffered front block),
+    `fp32-seq` or `wide`; `rounding` is `nearest-even` or `truncate`. Raises a CompileError: NothingToOffload,
+    UnsupportedModel, or what does not fit; SkuError for the SKU.
     """
-    preset = precision if isinstance(precision, bfp.Preset) else bfp.preset(precision)
-    machine = load_sku(sku)
+    chosen, machine = options(precision, accumulation, rounding), load_sku(sku)
     try:
-        return _compile(model, preset, machine, name)
+        return _compile(model, chosen, machine, name)
     except UnicodeDecodeError as error:  # protobuf decodes names when they are read
         raise UnsupportedModel(f"the model has names that are not UTF-8: {error}") from error
 
 
-def _compile(model: Any, preset: bfp.Preset, machine: Sku, name: str | None) -> Compiled:
+def _compile(model: Any, chosen: Options, machine: Sku, name: str | None) -> Compiled:
     graph = load(model)
     verdicts = judge(graph)
     region = choose(graph, verdicts)
-    layers = lower(graph, verdicts, region)
+    layers, outputs = lower(graph, verdicts, region)
     shape = picture_shape(graph, region.input, region.input_layout)
-    program = assemble(name or model.graph.name or "model", shape, layers, preset, machine)
+    program = assemble(name or model.graph.name or "model", shape, layers, chosen, machine, outputs)
     host = split(graph, region, program)
     inside = set(region.nodes)
-    reasons = {
-        label(node): verdict.reason or "outside of the largest part with one input and one output"
+    stays = [
+        (node, why_outside(verdict))
         for index, (node, verdict) in enumerate(zip(graph.nodes, verdicts, strict=True))
         if index not in inside
-    }
+    ]
     return Compiled(
         pre=host.pre,
         program=program,
@@ -83,6 +94,7 @@ def _compile(model: Any, preset: bfp.Preset, machine: Sku, name: str | None) -> 
         device_output=host.device_output,
         offloaded_ops=sum(verdicts[i].role is Role.WORK for i in inside),
         host_ops=host.nodes,
-        host_reasons=reasons,
+        host_reasons={label(node): reason for node, reason in stays},
         tensors=tuple(layer.tensor for layer in layers),
+        host_counts=count((node.op_type, node.name, reason) for node, reason in stays),
     )

@@ -17,9 +17,11 @@ from npu.errors import UnsupportedModel
 
 __all__ = ["array", "fold"]
 
-FOLDED = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})  # as many numbers as before
+FOLDED = frozenset(
+    {"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+)  # as many numbers as before
 FOLDED_IF_SMALL = frozenset({"Add", "Concat", "Div", "Mul", "Neg", "Reciprocal", "Sqrt", "Sub"})
-SMALL = 1 << 16  # numbers that go in together; broadcasting at most multiplies two sides
+SMALL = 1 << 16  # numbers that come out
 FREE_BYTES = 1 << 26  # that folding may make beyond twice what the file holds
 
 
@@ -27,7 +29,7 @@ def fold(model: Any, constants: dict[str, Any]) -> Iterator[Any]:
     """Yield the nodes that remain, and add what the others compute to `constants`."""
     outputs = {value.name for value in model.graph.output}
     opsets = {imported.domain: imported.version for imported in model.opset_import}
-    budget = 2 * sum(len(tensor.raw_data) for tensor in constants.values()) + FREE_BYTES
+    budget = 2 * sum(len(t.raw_data) + 4 * len(t.float_data) for t in constants.values()) + FREE_BYTES
     for node in model.graph.node:
         value = None
         if len(node.output) == 1 and node.output[0] not in outputs and node.output[0] not in constants:
@@ -75,10 +77,20 @@ def _foldable(node: Any, constants: dict[str, Any]) -> bool:
     if not all(name in constants for name in names):
         return False
     if node.op_type in FOLDED:
-        return True
-    sizes = [math.prod(constants[name].dims) for name in names]
-    # Broadcasting makes at most the product: one large operand goes with small ones only.
-    return node.op_type in FOLDED_IF_SMALL and sum(sizes) <= SMALL and math.prod(sorted(sizes)[:-1]) <= SMALL
+        return all(a.name != "to" or a.i != onnx.TensorProto.STRING for a in node.attribute)
+    return (
+        node.op_type in FOLDED_IF_SMALL and _result(node, [constants[name].dims for name in names]) <= SMALL
+    )
+
+
+def _result(node: Any, shapes: list[Any]) -> int:
+    """How many numbers a node makes out of these shapes."""
+    if node.op_type == "Concat":
+        return sum(map(math.prod, shapes))
+    try:
+        return math.prod(np.broadcast_shapes(*(tuple(shape) for shape in shapes)))
+    except ValueError:
+        return SMALL + 1
 
 
 def _evaluate(node: Any, constants: dict[str, Any], opsets: dict[str, int]) -> NDArray[Any] | None:

@@ -15,6 +15,7 @@ import numpy as np
 from npu.compiler.graph import Graph, attributes
 
 __all__ = [
+    "NCHW_OPERATORS",
     "TO_NCHW",
     "TO_NHWC",
     "Layout",
@@ -31,17 +32,36 @@ __all__ = [
 
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
 TO_NHWC, TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
+AUTO_PAD = (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER")
 NCHW_OPERATORS = frozenset(
-    "AveragePool BatchNormalization Conv ConvTranspose GlobalAveragePool GlobalMaxPool InstanceNormalization "
-    "LRN MaxPool".split()
+    {
+        "AveragePool",
+        "BatchNormalization",
+        "Conv",
+        "ConvTranspose",
+        "GlobalAveragePool",
+        "InstanceNormalization",
+    }
+    | {"GlobalMaxPool", "LRN", "MaxPool"}
 )
 SAME_LAYOUT = frozenset(
-    "Add Cast Clip Concat Div Dropout Elu HardSigmoid HardSwish Identity LeakyRelu Max Min Mul PRelu Pad Relu "
-    "Sigmoid Softplus Sqrt Sub Sum Tanh".split()
+    {"Add", "Cast", "Clip", "Concat", "Div", "Dropout", "Elu", "HardSigmoid", "HardSwish", "Identity"}
+    | {
+        "LeakyRelu",
+        "Max",
+        "Min",
+        "Mul",
+        "PRelu",
+        "Pad",
+        "Relu",
+        "Sigmoid",
+        "Softplus",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Tanh",
+    }
 )
-
-
-AUTO_PAD = (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER")
 
 
 class Layout(Enum):
@@ -131,8 +151,10 @@ def windows(graph: Graph, index: int) -> Window:
         else:
             before.append(declared[axis] if auto == b"NOTSET" else 0)
             unread = (declared[axis + 2] if auto == b"NOTSET" else 0) - (total - before[axis])
-            right = -stride[axis] < unread <= stride[axis] if given.get("ceil_mode", 0) else (
-                0 <= unread < stride[axis]
+            right = (
+                -stride[axis] < unread <= stride[axis]
+                if given.get("ceil_mode", 0)
+                else (0 <= unread < stride[axis])
             )
         if not right:
             raise WindowError("its output does not have the size that its window gives")
@@ -170,7 +192,9 @@ def pads_of_pad(graph: Graph, index: int, layout: Layout) -> Pads | None:
         name and name not in graph.constants for name in node.input[1:]
     ):
         return None
-    value = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else given.get("value", 0.0)
+    value = (
+        graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else given.get("value", 0.0)
+    )
     if np.any(np.asarray(value) != 0):
         return None
     amounts = graph.constant(node.input[1]) if len(node.input) > 1 else np.asarray(given.get("pads", ()))

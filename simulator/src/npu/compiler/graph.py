@@ -61,37 +61,21 @@ def load(model: Any) -> Graph:
         raise UnsupportedModel("the model has no nodes; give an ONNX ModelProto with a graph")
     if model.graph.sparse_initializer:
         raise UnsupportedModel("sparse initializers are not supported; store them dense")
+    if len(model.graph.node) > MAX_NODES:
+        raise UnsupportedModel(f"the model has {len(model.graph.node)} nodes; at most {MAX_NODES} are read")
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for tensor in constants.values():
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise UnsupportedModel(
                 f"the weights {tensor.name!r} lie in another file; save the model as one file"
             )
-    for tensor in constants.values():
         if any(length < 0 for length in tensor.dims):
             raise UnsupportedModel(f"the constant {tensor.name!r} is damaged: it has negative lengths")
-    if len(model.graph.node) > MAX_NODES:
-        raise UnsupportedModel(f"the model has {len(model.graph.node)} nodes; at most {MAX_NODES} are read")
     _check_nodes(model)
     inputs = [value for value in model.graph.input if value.name not in constants]
     nodes = _needed(list(fold(model, constants)), model)
     graph = Graph(model, nodes, constants, inputs, list(model.graph.output))
-    known = {value.name for value in inputs} | set(constants)
-    for index, node in enumerate(nodes):
-        for name in reads(node):
-            if name not in known:
-                raise UnsupportedModel(
-                    f"{label(node)} reads {name!r} before it is made, or nobody makes it; sort or repair the graph"
-                )
-            graph.consumers.setdefault(name, []).append(index)
-        for name in filter(None, node.output):
-            if name in known:
-                raise UnsupportedModel(f"{label(node)} makes {name!r} a second time; give each tensor its own name")
-            known.add(name)
-            graph.producer[name] = index
-    for value in graph.outputs:
-        if value.name not in known:
-            raise UnsupportedModel(f"nobody makes the output {value.name!r}; repair the graph")
+    _connect(graph)
     _infer_shapes(graph)
     return graph
 
@@ -131,6 +115,28 @@ def _check_nodes(model: Any) -> None:
                 onnx.checker.check_node(node, context)
         except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
             raise UnsupportedModel(f"not valid ONNX: {error}") from error
+
+
+def _connect(graph: Graph) -> None:
+    """Note who makes and who reads what; UnsupportedModel where that is not clear."""
+    known = {value.name for value in graph.inputs} | set(graph.constants)
+    for index, node in enumerate(graph.nodes):
+        for name in reads(node):
+            if name not in known:
+                raise UnsupportedModel(
+                    f"{label(node)} reads {name!r} before it is made, or nobody makes it; sort the graph, or repair it"
+                )
+            graph.consumers.setdefault(name, []).append(index)
+        for name in filter(None, node.output):
+            if name in known:
+                raise UnsupportedModel(
+                    f"{label(node)} makes {name!r} a second time; give each tensor its own name"
+                )
+            known.add(name)
+            graph.producer[name] = index
+    for value in graph.outputs:
+        if value.name not in known:
+            raise UnsupportedModel(f"nobody makes the output {value.name!r}; repair the graph")
 
 
 def _needed(nodes: list[Any], model: Any) -> list[Any]:

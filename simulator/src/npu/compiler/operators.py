@@ -4,9 +4,9 @@ import math
 
 from npu.chain import MAX_NUMBERS, MAX_SIDE
 from npu.compiler import pointwise, windowed
-from npu.compiler.geometry import Layout, WindowError, layouts
+from npu.compiler.geometry import NCHW_OPERATORS, Layout, WindowError, layouts
 from npu.compiler.graph import Graph
-from npu.compiler.verdicts import Role, Rule, Verdict, on_host, real_readers
+from npu.compiler.verdicts import Candidate, Role, Rule, Verdict, on_host, real_readers
 
 __all__ = ["judge"]
 
@@ -86,8 +86,10 @@ def _judge(graph: Graph, index: int, known: dict[str, Layout], verdicts: list[Ve
         reason = _no_picture(graph, name, known)
         if reason is not None:
             return on_host(reason)
+    if node.op_type in NCHW_OPERATORS and Layout.NHWC in (known[node.input[0]], known[node.output[0]]):
+        return on_host("it reads as channels what other operators read as width")
     try:
-        return RULES[node.op_type](graph, index, known, verdicts)
+        return RULES[node.op_type](Candidate(graph, index, known, verdicts))
     except WindowError as error:
         return on_host(str(error))
 
@@ -110,7 +112,11 @@ def _no_picture(graph: Graph, name: str, known: dict[str, Layout]) -> str | None
 def _judge_zeros(graph: Graph, index: int, known: dict[str, Layout], verdicts: list[Verdict]) -> Verdict:
     """A Pad vanishes if every window on the device that reads its zeros can have them as padding."""
     readers = real_readers(graph, verdicts, graph.nodes[index].output[0])
-    if not readers or any(graph.nodes[r].op_type not in READ_ZEROS for r in readers if r >= 0) or -1 in readers:
+    if (
+        not readers
+        or any(graph.nodes[r].op_type not in READ_ZEROS for r in readers if r >= 0)
+        or -1 in readers
+    ):
         return on_host("its zeros are needed by an operator without a window")
     for reader in readers:
         if verdicts[reader].role is Role.WORK:

@@ -1,102 +1,169 @@
-"""Which part of the graph goes to the device: the largest one with a single input and a single output.
+"""Which part of the graph goes to the device: what depends on one tensor and constants alone, and can run there.
 
-*Largest* counts multiplications first, then operators. Parts are convex by construction: everything on a path
-from the input tensor to the output tensor, nothing inside read from outside.
+Of several such tensors the one with the most behind it wins: multiplications first, then operators. The part may
+have several outputs: whatever is read elsewhere. Views at its end stay on the host, where they cost nothing.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
+from npu.compiler.border import outputs_of
 from npu.compiler.geometry import Layout, layouts
 from npu.compiler.graph import Graph, label
-from npu.compiler.operators import Role, Verdict, real_readers
+from npu.compiler.verdicts import Role, Verdict, real_readers
 from npu.errors import NothingToOffload
 
-__all__ = ["Region", "choose"]
+__all__ = ["Region", "choose", "why_outside"]
 
-STARTERS = ("Conv", "MaxPool", "Add")  # what may read the region's input: no float16 stage on raw pictures
+# What may read the region's input: no float16 stage on raw pictures.
+STARTERS = ("Add", "AveragePool", "Concat", "Conv", "MaxPool", "Sum")
 
 
 @dataclass(frozen=True)
 class Region:
-    """Node indices in order, and the two tensors at the border."""
+    """Node indices in order, and the tensors at the border with what their axes mean."""
 
     nodes: tuple[int, ...]
     input: str
-    output: str
+    outputs: tuple[str, ...]
     input_layout: Layout
-    output_layout: Layout
+    output_layouts: tuple[Layout, ...]
 
 
 def choose(graph: Graph, verdicts: list[Verdict]) -> Region:
     """Return the region for the device, or raise NothingToOffload with every operator's reason."""
     known = layouts(graph)
+    macs = [_macs(graph, index) if verdict.role is Role.WORK else 0 for index, verdict in enumerate(verdicts)]
+    left = [*accumulate(reversed(macs), initial=0)][::-1]  # by a node and all that follow it in the file
     best: tuple[tuple[int, int, int, int], Region] | None = None
-    macs = [_macs(graph, index) for index in range(len(graph.nodes))]
     tensors = {name for i, v in enumerate(verdicts) if v.role is not Role.HOST for name in graph.inputs_of(i)}
-    for start in sorted(tensors, key=lambda name: (graph.producer.get(name, -1), name)):
-        readers = [
-            r for r in real_readers(graph, verdicts, start) if r >= 0 and verdicts[r].role is not Role.HOST
-        ]
-        ops = [graph.nodes[r].op_type for r in readers if verdicts[r].role is Role.WORK]
-        ops += ["Conv" for r in readers if graph.nodes[r].op_type == "Pad"]  # judged: a window reads it
-        if start not in known or "Conv" not in ops or any(op not in STARTERS for op in ops):
+    for start in sorted(tensors & known.keys(), key=lambda name: (graph.producer.get(name, -1), name)):
+        if best is not None and left[graph.producer.get(start, -1) + 1] < best[0][0]:
+            break
+        if not _starts(graph, verdicts, start):
             continue
-        inside = _reachable(graph, verdicts, start)
-        bound = _size(_union(inside), macs, verdicts)
-        if best is not None and bound < best[0][:2]:
+        region = _region(graph, verdicts, start, known, macs)
+        if region is None:
             continue
-        for end, (mask, escaping) in inside.items():
-            name = graph.nodes[end].output[0]
-            if escaping & ~mask or name not in known or _ends_in_pad(graph, verdicts, name):
-                continue
-            size = _size(mask, macs, verdicts)
-            borders = (known[start] is Layout.NHWC) + (known[name] is Layout.NHWC)
-            score = (*size, borders, -mask.bit_count())
-            if size[0] and (best is None or score > best[0]):
-                nodes = tuple(i for i in range(len(graph.nodes)) if mask >> i & 1)
-                best = (score, Region(nodes, start, name, known[start], known[name]))
+        borders = (region.input_layout is Layout.NHWC) + all(
+            layout is Layout.NHWC for layout in region.output_layouts
+        )
+        work = sum(verdicts[index].role is Role.WORK for index in region.nodes)
+        score = (sum(macs[index] for index in region.nodes), work, borders, -len(region.nodes))
+        if best is None or score > best[0]:
+            best = score, region
     if best is None:
         raise _nothing(graph, verdicts)
     return best[1]
 
 
-def _reachable(graph: Graph, verdicts: list[Verdict], start: str) -> dict[int, tuple[int, int]]:
-    """Nodes that depend on `start` and constants alone.
+def why_outside(verdict: Verdict) -> str:
+    """The reason of a node that is not in the region."""
+    if verdict.role is Role.VIEW:
+        return "it only lays a tensor out anew where the device ends"
+    return (
+        verdict.reason or "outside of the largest part that depends on one tensor, or behind its last product"
+    )
 
-    Each with a bit mask of itself and its ancestors among them, and one of who else reads those ancestors
-    (bit 0 of which stands, shifted by the number of nodes, for the graph's outputs).
-    """
-    outside = 1 << len(graph.nodes)
-    outputs = graph.output_names()
-    found: dict[int, tuple[int, int]] = {}
-    for index, verdict in enumerate(verdicts):
-        makers = [graph.producer.get(name, -1) for name in graph.inputs_of(index) if name != start]
-        if verdict.role is Role.HOST or any(maker not in found for maker in makers):
-            continue
-        if not makers and start not in graph.inputs_of(index):
-            continue
-        mask, escaping = 1 << index, 0
-        for maker in makers:
-            mask |= found[maker][0]
-            name = graph.nodes[maker].output[0]
-            escaping |= found[maker][1] | (outside if name in outputs else 0)
-            for reader in graph.consumers[name]:
-                escaping |= 1 << reader
-        found[index] = (mask, escaping)
+
+def _starts(graph: Graph, verdicts: list[Verdict], start: str) -> bool:
+    operators = [
+        "Conv" if graph.nodes[reader].op_type == "Pad" else graph.nodes[reader].op_type
+        for reader in real_readers(graph, verdicts, start)
+        if reader >= 0 and verdicts[reader].role is not Role.HOST
+    ]
+    return "Conv" in operators and all(operator in STARTERS for operator in operators)
+
+
+def _region(
+    graph: Graph, verdicts: list[Verdict], start: str, known: dict[str, Layout], macs: list[int]
+) -> Region | None:
+    within = _reachable(graph, verdicts, start)
+    heavy = _ancestors(graph, within, [index for index in within if macs[index]])
+    work = {index for index in within if verdicts[index].role is Role.WORK}
+    after: dict[int, list[int]] = {}
+    escaping = set()
+    for index in work:
+        after[index], escapes = _readers(graph, verdicts, within, graph.nodes[index].output[0])
+        if escapes:
+            escaping.add(index)
+    ends = outputs_of(after, escaping, heavy & work)
+    if not ends:
+        return None
+    nodes = _ancestors(graph, within, [*heavy, *ends])
+    outputs = []
+    for end in ends:
+        name, reshaped = _behind_transpose(graph, verdicts, within, graph.nodes[end].output[0], known)
+        outputs.append(name)
+        nodes |= reshaped
+    return Region(
+        tuple(sorted(nodes)), start, tuple(outputs), known[start], tuple(known[name] for name in outputs)
+    )
+
+
+def _reachable(graph: Graph, verdicts: list[Verdict], start: str) -> set[int]:
+    """Nodes that can run on the device and depend on `start` and constants alone."""
+    found: set[int] = set()
+    for index in range(graph.producer.get(start, -1) + 1, len(graph.nodes)):
+        inputs = graph.inputs_of(index)
+        if verdicts[index].role is not Role.HOST and all(
+            name == start or graph.producer.get(name, -1) in found for name in inputs
+        ):
+            found.add(index)
     return found
 
 
-def _union(inside: dict[int, tuple[int, int]]) -> int:
-    union = 0
-    for mask, _ in inside.values():
-        union |= mask
-    return union
+def _ancestors(graph: Graph, within: set[int], nodes: Iterable[int]) -> set[int]:
+    """The nodes and everything within the region that they need."""
+    found: set[int] = set()
+    todo = list(nodes)
+    while todo:
+        index = todo.pop()
+        if index in within and index not in found:
+            found.add(index)
+            todo += [graph.producer[name] for name in graph.inputs_of(index) if name in graph.producer]
+    return found
 
 
-def _size(mask: int, macs: list[int], verdicts: list[Verdict]) -> tuple[int, int]:
-    chosen = [index for index in range(len(macs)) if mask >> index & 1]
-    return sum(macs[i] for i in chosen), sum(verdicts[i].role is Role.WORK for i in chosen)
+def _readers(graph: Graph, verdicts: list[Verdict], within: set[int], tensor: str) -> tuple[list[int], bool]:
+    """Who on the device reads the tensor, through views of all kinds, and whether anybody else does."""
+    readers, escapes, todo = [], False, [tensor]
+    outputs = graph.output_names()
+    while todo:
+        name = todo.pop()
+        escapes |= name in outputs
+        for index in graph.consumers.get(name, ()):
+            if index not in within:
+                escapes = True
+            elif verdicts[index].role is Role.VIEW:
+                todo.append(graph.nodes[index].output[0])
+            else:
+                readers.append(index)
+    return readers, escapes
+
+
+def _behind_transpose(
+    graph: Graph, verdicts: list[Verdict], within: set[int], tensor: str, known: dict[str, Layout]
+) -> tuple[str, set[int]]:
+    """The tensor itself, or what a transpose to NHWC makes of it if nobody reads anything else.
+
+    The device gives NHWC anyway, so the host need not turn it there and back.
+    """
+    name, passed = tensor, set()
+    outputs = graph.output_names()
+    while name not in outputs:
+        readers = graph.consumers.get(name, [])
+        if len(readers) != 1 or readers[0] not in within or verdicts[readers[0]].role is not Role.VIEW:
+            break
+        if graph.nodes[readers[0]].op_type == "Pad":
+            break
+        passed.add(readers[0])
+        name = graph.nodes[readers[0]].output[0]
+        if known[name] is Layout.NHWC:
+            return name, passed
+    return tensor, set()
 
 
 def _macs(graph: Graph, index: int) -> int:
@@ -109,20 +176,11 @@ def _macs(graph: Graph, index: int) -> int:
     return total
 
 
-def _ends_in_pad(graph: Graph, verdicts: list[Verdict], tensor: str) -> bool:
-    while tensor in graph.producer and verdicts[graph.producer[tensor]].role is Role.VIEW:
-        node = graph.nodes[graph.producer[tensor]]
-        if node.op_type == "Pad":
-            return True
-        tensor = node.input[0]
-    return False
-
-
 def _nothing(graph: Graph, verdicts: list[Verdict]) -> NothingToOffload:
     reasons: dict[str, str] = {}
     counts: Counter[tuple[str, str]] = Counter()
     for node, verdict in zip(graph.nodes, verdicts, strict=True):
-        reason = verdict.reason or "no convolution with a single input and output around it"
+        reason = verdict.reason or "no convolution that the device can run goes with it"
         reasons[label(node)] = reason
         counts[node.op_type, reason] += 1
     listed = "; ".join(f"{count} {op}: {reason}" for (op, reason), count in sorted(counts.items()))

@@ -2,22 +2,26 @@
 node.
 
 The device takes and gives NHWC; where the graph has NCHW at the border, the transpose goes into the host's
-graph.
+graph. Several outputs leave the device in one queue, which the host's second graph cuts up again.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
-from npu.compiler.geometry import TO_NCHW, TO_NHWC, Layout
+from npu.compiler.geometry import TO_NCHW, TO_NHWC, Layout, picture_shape
 from npu.compiler.graph import Graph, reads
 from npu.compiler.partition import Region
+from npu.errors import UnsupportedModel
 from npu.program import Program
 
 __all__ = ["Host", "split"]
+
+LEAST_IR = 4  # from here on constants need not be listed as inputs
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,12 @@ class Host:
 
 
 def split(graph: Graph, region: Region, program: Program) -> Host:
-    """Cut the graph at the region's border. Nodes that no output needs are dropped."""
-    device_input, enter = _border(graph, region.input, region.input_layout, entering=True)
-    device_output, leave = _border(graph, region.output, region.output_layout, entering=False)
-    inside = set(region.nodes)
-    before = _ancestors(graph, [region.input])
+    """Cut the graph at the region's border. Views inside the region that the host needs too are on both sides."""
+    device_input, enter = _enter(graph, region.input, region.input_layout)
+    device_output, leave = _leave(graph, region)
+    before = _ancestors(graph, [region.input], ())
     outputs = [value.name for value in graph.outputs]
-    needed = _ancestors(graph, outputs) - inside - before
+    needed = _ancestors(graph, outputs, region.outputs) - before
     pre_nodes = [graph.nodes[i] for i in sorted(before)] + enter
     post_nodes = leave + [graph.nodes[i] for i in sorted(needed)]
 
@@ -68,32 +71,100 @@ def split(graph: Graph, region: Region, program: Program) -> Host:
     return Host(pre, post, composed, device_input, device_output, len(before) + len(needed))
 
 
-def _border(graph: Graph, tensor: str, layout: Layout, *, entering: bool) -> tuple[str, list[Any]]:
-    """The device's name for a border tensor, and the transpose that the host needs beside it."""
+def _enter(graph: Graph, tensor: str, layout: Layout) -> tuple[str, list[Any]]:
+    """The device's input, and the transpose that the host needs in front of it."""
     if layout is Layout.NHWC:
         return tensor, []
-    name = f"{tensor}_nhwc"
-    taken = set(graph.producer) | set(graph.constants) | {value.name for value in graph.inputs}
-    while name in taken:
-        name += "_"
-    shape = graph.infos[tensor].type.tensor_type.shape
-    dims = [shape.dim[axis] for axis in TO_NHWC]
+    name = _nhwc(graph, tensor)
+    return name, [_transpose(tensor, name, TO_NHWC)]
+
+
+def _leave(graph: Graph, region: Region) -> tuple[str, list[Any]]:
+    """The device's output, and what the host needs behind it to have the region's outputs."""
+    if len(region.outputs) == 1:
+        (tensor,) = region.outputs
+        if region.output_layouts[0] is Layout.NHWC:
+            return tensor, []
+        name = _nhwc(graph, tensor)
+        return name, [_transpose(name, tensor, TO_NCHW)]
+    queue = _free(graph, "device_output")
+    nodes, start = [], 0
+    for tensor, layout in zip(region.outputs, region.output_layouts, strict=True):
+        height, width, channels = picture_shape(graph, tensor, layout)
+        end = start + height * width * channels
+        nodes += _taken_out(graph, queue, (start, end), tensor, (height, width, channels), layout)
+        start = end
+    batch = _dims(graph, region.outputs[0])[0]
+    info = helper.make_tensor_value_info(queue, onnx.TensorProto.FLOAT, [None, 1, 1, start])
+    info.type.tensor_type.shape.dim[0].CopyFrom(batch)
+    graph.infos[queue] = info
+    return queue, nodes
+
+
+def _taken_out(
+    graph: Graph, queue: str, part: tuple[int, int], tensor: str, shape: tuple[int, int, int], layout: Layout
+) -> list[Any]:
+    """Slice, Reshape and, if need be, Transpose of one tensor in the queue."""
+    flat = _free(graph, f"{tensor}_flat")
+    picture = tensor if layout is Layout.NHWC else _free(graph, f"{tensor}_nhwc")
+    if _opset(graph) < 10:
+        given = {"starts": [part[0]], "ends": [part[1]], "axes": [3]}
+        cut = helper.make_node("Slice", [queue], [flat], name=flat, **given)
+    else:
+        limits = [_constant(graph, f"{flat}_{key}", [n]) for key, n in (("start", part[0]), ("end", part[1]))]
+        axes = _constant(graph, f"{flat}_axis", [3])
+        cut = helper.make_node("Slice", [queue, *limits, axes], [flat], name=flat)
+    wanted = _constant(graph, f"{flat}_shape", [0, *shape])  # 0: the batch as it is
+    nodes = [cut, helper.make_node("Reshape", [flat, wanted], [picture], name=f"{tensor}_picture")]
+    return nodes if picture == tensor else [*nodes, _transpose(picture, tensor, TO_NCHW)]
+
+
+def _nhwc(graph: Graph, tensor: str) -> str:
+    """The name of the tensor in the device's layout, made known with its shape."""
+    name = _free(graph, f"{tensor}_nhwc")
+    dims = _dims(graph, tensor)
     info = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None] * 4)
-    for at, dim in enumerate(dims):
-        info.type.tensor_type.shape.dim[at].CopyFrom(dim)
+    for at, axis in enumerate(TO_NHWC):
+        info.type.tensor_type.shape.dim[at].CopyFrom(dims[axis])
     graph.infos[name] = info
-    ends, perm = ((tensor, name), TO_NHWC) if entering else ((name, tensor), TO_NCHW)
-    return name, [helper.make_node("Transpose", [ends[0]], [ends[1]], name=f"{name}_transpose", perm=perm)]
+    return name
 
 
-def _ancestors(graph: Graph, tensors: Iterable[str]) -> set[int]:
+def _dims(graph: Graph, tensor: str) -> Any:
+    return graph.infos[tensor].type.tensor_type.shape.dim
+
+
+def _free(graph: Graph, name: str) -> str:
+    """The name, with underscores behind it until nothing else is called that."""
+    while name in graph.producer or name in graph.constants or name in graph.infos:
+        name += "_"
+    return name
+
+
+def _constant(graph: Graph, name: str, numbers: list[int]) -> str:
+    name = _free(graph, name)
+    graph.constants[name] = numpy_helper.from_array(np.array(numbers, np.int64), name)
+    return name
+
+
+def _transpose(source: str, target: str, perm: list[int]) -> Any:
+    return helper.make_node("Transpose", [source], [target], name=f"{target}_transpose", perm=perm)
+
+
+def _opset(graph: Graph) -> int:
+    return max((o.version for o in graph.model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+
+
+def _ancestors(graph: Graph, tensors: Iterable[str], given: Iterable[str]) -> set[int]:
+    """The nodes that make these tensors when the given ones are there already."""
     found: set[int] = set()
-    todo = list(tensors)
+    there = set(given)
+    todo = [name for name in tensors if name not in there]
     while todo:
         index = graph.producer.get(todo.pop())
         if index is not None and index not in found:
             found.add(index)
-            todo += graph.inputs_of(index)
+            todo += [name for name in graph.inputs_of(index) if name not in there]
     return found
 
 
@@ -107,7 +178,7 @@ def _brain_slice(program: Program, source: str, target: str) -> Any:
         domain="com.microsoft",
         firmware_data=program.to_bytes(),
         firmware_instructions=b"",
-        firmware_schema=b"npu-program/1",
+        firmware_schema=b"npu-program/2",
         output_interleaved=0,
     )
 
@@ -119,8 +190,8 @@ def _model(graph: Graph, name: str, nodes: list[Any], inputs: list[str], outputs
     made = helper.make_graph(
         nodes,
         name,
-        [graph.infos[n] for n in inputs],
-        [graph.infos[n] for n in outputs],
+        [_info(graph, n) for n in inputs],
+        [_info(graph, n) for n in outputs],
         initializer=constants,
     )
     opsets = list(graph.model.opset_import)
@@ -131,7 +202,17 @@ def _model(graph: Graph, name: str, nodes: list[Any], inputs: list[str], outputs
     return helper.make_model(
         made,
         opset_imports=opsets,
-        ir_version=graph.model.ir_version,
+        ir_version=max(graph.model.ir_version, LEAST_IR),
         producer_name="npu",
         functions=list(graph.model.functions),
     )
+
+
+def _info(graph: Graph, name: str) -> Any:
+    info = graph.infos.get(name)
+    if info is None or not info.HasField("type"):
+        raise UnsupportedModel(
+            f"the type of the tensor {name!r}, which passes by the device, cannot be inferred; name it in the "
+            "graph's value_info, or replace the operator that makes it"
+        )
+    return info

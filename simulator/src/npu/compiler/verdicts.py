@@ -7,11 +7,12 @@ window reads) vanish in the compiler's own layout. Everything else stays on the 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from npu.compiler.geometry import Layout
-from npu.compiler.graph import Graph
+from npu.compiler.graph import Graph, attributes
 
-__all__ = ["VIEW", "WORK", "Role", "Rule", "Verdict", "on_host", "real_maker", "real_readers"]
+__all__ = ["VIEW", "WORK", "Candidate", "Role", "Rule", "Verdict", "on_host", "real_maker", "real_readers"]
 
 
 class Role(Enum):
@@ -31,8 +32,6 @@ class Verdict:
 
 
 WORK, VIEW = Verdict(Role.WORK), Verdict(Role.VIEW)
-# Graph, node, what is known of layouts, the verdicts on all earlier nodes.
-Rule = Callable[[Graph, int, dict[str, Layout], Sequence[Verdict]], Verdict]
 
 
 def on_host(reason: str) -> Verdict:
@@ -64,3 +63,36 @@ def real_maker(graph: Graph, verdicts: Sequence[Verdict], tensor: str) -> int | 
             return index
         tensor = graph.nodes[index].input[0]
     return None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A node that is judged, with what is known of layouts and the verdicts on all earlier nodes."""
+
+    graph: Graph
+    index: int
+    known: dict[str, Layout]
+    verdicts: Sequence[Verdict]
+
+    @property
+    def node(self) -> Any:
+        """The ONNX node."""
+        return self.graph.nodes[self.index]
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Its attributes."""
+        return attributes(self.node)
+
+    @property
+    def keeps_picture(self) -> bool:
+        """Whether its output has the shape and the layout of its input."""
+        return self.same_picture(self.node.input[0], self.node.output[0])
+
+    def same_picture(self, one: str, other: str) -> bool:
+        """Whether two tensors have the same shape, but for the batch, and the same layout."""
+        shapes, known = self.graph.shapes, self.known
+        return one in known and shapes[one][1:] == shapes[other][1:] and known[one] is known[other]
+
+
+Rule = Callable[[Candidate], Verdict]

@@ -4,70 +4,72 @@ from collections.abc import Sequence
 
 from npu.chain import MAX_KERNEL, MAX_SIDE
 from npu.compiler.geometry import Layout, Window, count_overhang, padded, pads_of_pad, windows
-from npu.compiler.graph import Graph, attributes
-from npu.compiler.verdicts import VIEW, WORK, Role, Verdict, on_host
+from npu.compiler.graph import Graph
+from npu.compiler.verdicts import VIEW, WORK, Candidate, Role, Verdict, on_host
 
 __all__ = ["average_pool", "conv", "fits_behind", "max_pool", "pad"]
 
 
-def conv(graph: Graph, index: int, known: dict[str, Layout], verdicts: Sequence[Verdict]) -> Verdict:
+def conv(asked: Candidate) -> Verdict:
     """A convolution with constant weights; the matrix unit multiplies whole native vectors, so no groups."""
-    node = graph.nodes[index]
-    if any(name and name not in graph.constants for name in node.input[1:]):
+    node = asked.node
+    if any(name and name not in asked.graph.constants for name in node.input[1:]):
         return on_host("its weights are not constant")
-    if not graph.are_float32(node.input[1:]):
+    if not asked.graph.are_float32(node.input[1:]):
         return on_host("its weights are not float32")
-    weights = graph.shapes[node.input[1]]
-    channels, out = graph.shapes[node.input[0]][1], graph.shapes[node.output[0]][1]
-    group = attributes(node).get("group", 1)
+    weights = asked.graph.shapes[node.input[1]]
+    channels, out = asked.graph.shapes[node.input[0]][1], asked.graph.shapes[node.output[0]][1]
+    group = asked.given.get("group", 1)
     if group != 1:
         what = "depthwise" if group == channels else "grouped"
         return on_host(f"{what} convolutions do not map to the matrix unit")
     if len(weights) != 4 or weights[1] != channels or weights[0] != out:
         return on_host("its weights do not fit its input")
-    if len(node.input) > 2 and node.input[2] and graph.shapes[node.input[2]] != (weights[0],):
+    if len(node.input) > 2 and node.input[2] and asked.graph.shapes[node.input[2]] != (weights[0],):
         return on_host("its bias does not fit its output")
-    window = windows(graph, index)
+    window = windows(asked.graph, asked.index)
     if window.kernel != weights[2:]:
         return on_host("its kernel_shape is not its weights'")
     return _check(window)
 
 
-def max_pool(graph: Graph, index: int, known: dict[str, Layout], verdicts: Sequence[Verdict]) -> Verdict:
+def max_pool(asked: Candidate) -> Verdict:
     """A pool of square or other windows; ONNX pads with minus infinity, the device with zeros."""
-    window, given = windows(graph, index), attributes(graph.nodes[index])
-    if not _same_channels(graph, index):
+    window, given = windows(asked.graph, asked.index), asked.given
+    if not _same_channels(asked):
         return on_host("its output does not have its input's channels")
     if window.dilation != (1, 1) or given.get("storage_order", 0):
         return on_host("it is dilated or column-major")
-    if max(window.pads) > 0 and not _non_negative(graph, graph.nodes[index].input[0], verdicts):
+    if max(window.pads) > 0 and not _non_negative(asked.graph, asked.node.input[0], asked.verdicts):
         return on_host("the device pads pools with zeros, and its input may be negative")
     return _check(window)
 
 
-def average_pool(graph: Graph, index: int, known: dict[str, Layout], verdicts: Sequence[Verdict]) -> Verdict:
+def average_pool(asked: Candidate) -> Verdict:
     """The device divides by the number of a window's places, so its padding must count."""
-    window, given = windows(graph, index), attributes(graph.nodes[index])
-    if not _same_channels(graph, index):
+    window, given = windows(asked.graph, asked.index), asked.given
+    if not _same_channels(asked):
         return on_host("its output does not have its input's channels")
     if window.dilation != (1, 1):
         return on_host("it is dilated")
     if max(window.pads) > 0:
         if not given.get("count_include_pad", 0):
             return on_host("its padding does not count, and the device divides by the whole window")
-        if count_overhang(graph, index, window):
-            return on_host("its last windows end beyond the padding, and the device divides by the whole window")
+        if count_overhang(asked.graph, asked.index, window):
+            return on_host(
+                "its last windows end beyond the padding, and the device divides by the whole window"
+            )
     return _check(window)
 
 
-def pad(graph: Graph, index: int, known: dict[str, Layout], verdicts: Sequence[Verdict]) -> Verdict:
+def pad(asked: Candidate) -> Verdict:
     """Zeros around the picture; whether windows take them as their padding is judged afterwards."""
-    node = graph.nodes[index]
-    layout = known[node.input[0]]
-    pads = pads_of_pad(graph, index, layout)
-    if pads is None or known[node.output[0]] is not layout:
+    node = asked.node
+    layout = asked.known[node.input[0]]
+    pads = pads_of_pad(asked.graph, asked.index, layout)
+    if pads is None or asked.known[node.output[0]] is not layout:
         return on_host("it does not write zeros around the picture")
-    before, after = graph.shapes[node.input[0]], graph.shapes[node.output[0]]
+    before, after = asked.graph.shapes[node.input[0]], asked.graph.shapes[node.output[0]]
     more = {layout.spatial_axes[0]: pads[0] + pads[2], layout.spatial_axes[1]: pads[1] + pads[3]}
     if any(after[axis] != (before[axis] or 0) + more.get(axis, 0) for axis in (1, 2, 3)):
         return on_host("its output does not have the size that its zeros give")
@@ -94,9 +96,8 @@ def _check(window: Window) -> Verdict:
     return WORK
 
 
-def _same_channels(graph: Graph, index: int) -> bool:
-    node = graph.nodes[index]
-    return graph.shapes[node.input[0]][1] == graph.shapes[node.output[0]][1]
+def _same_channels(asked: Candidate) -> bool:
+    return bool(asked.graph.shapes[asked.node.input[0]][1] == asked.graph.shapes[asked.node.output[0]][1])
 
 
 def _non_negative(graph: Graph, tensor: str, verdicts: Sequence[Verdict]) -> bool:
