@@ -1,24 +1,40 @@
-"""Estimates and programs as text: tables for people, CSV and JSON for programs."""
+"""Estimates as text: a table for people, CSV and JSON for programs."""
 
 import csv
 import io
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 
-from npu.chain import Files
-from npu.program import Program
+from npu.tables import columns
 from npu.timing import Estimate
 
-__all__ = ["FORMATS", "listing", "render"]
+__all__ = ["FORMATS", "render"]
 
 FORMATS = ("table", "csv", "json")
+LONGEST = 44  # letters of a name
+HEADER = (
+    "layer",
+    "output",
+    "tiles",
+    "MMAC",
+    "matrix",
+    "issue",
+    "DRAM",
+    "waits",
+    "pipeline",
+    "total",
+    "bound by",
+    "use",
+    "padded",
+)
 
 
 def render(estimate: Estimate, form: str) -> str:
-    """The estimate as one of FORMATS; JSON has the keys of `Estimate`, CSV one line per layer."""
+    """The estimate as one of FORMATS; JSON has the keys of `Estimate`, CSV one line per layer, with those of
+    `LayerTime`.
+    """
     if form == "json":
-        return json.dumps(estimate.to_dict(), indent=2) + "\n"
+        return json.dumps(estimate.to_dict(), indent=2, allow_nan=False) + "\n"
     if form == "csv":
         out = io.StringIO()
         rows = [asdict(layer) | {"output": "x".join(map(str, layer.output))} for layer in estimate.layers]
@@ -26,10 +42,9 @@ def render(estimate: Estimate, form: str) -> str:
         writer.writeheader()
         writer.writerows(rows)
         return out.getvalue()
-    header = ("layer", "output", "tiles", "MMAC", "matrix", "issue", "DRAM", "wait", "bound by", "use")
     body = [
         (
-            layer.name[-44:],
+            layer.name[-LONGEST:],
             "x".join(map(str, layer.output)),
             str(layer.tiles),
             f"{layer.macs / 1e6:.1f}",
@@ -37,71 +52,26 @@ def render(estimate: Estimate, form: str) -> str:
             str(layer.issue_cycles),
             str(layer.dram_cycles),
             str(layer.dram_stall),
+            str(layer.latency_stall),
+            str(layer.total_cycles),
             layer.bound_by,
             f"{100 * layer.utilisation:.0f} %",
+            f"{100 * layer.padded_utilisation:.0f} %",
         )
         for layer in estimate.layers
     ]
-    return f"{_table([header, *body])}\n{_summary(estimate)}"
-
-
-def listing(program: Program) -> str:
-    """The program's chains, one per line, and what it needs."""
-    rows = [
-        (
-            "#",
-            "chain",
-            "kind",
-            "kernel",
-            "stride",
-            "pad",
-            "stage",
-            "reads",
-            "adds",
-            "writes",
-            "shape",
-            "files",
-        )
-    ]
-    for index, (chain, name) in enumerate(zip(program.chains, program.chain_names, strict=True)):
-        target = program.tensors[chain.target]
-        rows.append(
-            (
-                f"{index}/{chain.group}",
-                name[-44:],
-                chain.kind.name.lower(),
-                "x".join(map(str, chain.kernel)),
-                "x".join(map(str, chain.stride)),
-                ",".join(map(str, chain.pad)),
-                (chain.stage.name or "none").lower(),
-                f"t{chain.source}",
-                "" if chain.residual is None else f"t{chain.residual}",
-                f"t{chain.target}",
-                "x".join(map(str, target.shape)),
-                (Files(target.files).name or "output").lower() if target.files else "output",
-            )
-        )
-    need = ", ".join(f"{key} {value}" for key, value in vars(program.need).items())
-    return (
-        f"program {program.name}  {program.digest}\n"
-        f"format {program.preset.name}, compiled for {program.sku}, input "
-        f"{'x'.join(map(str, program.input_shape))}, output {'x'.join(map(str, program.output_shape))}\n"
-        f"needs {need}\n\n{_table(rows)}"
-    )
+    return f"{columns([HEADER, *body])}\n{_summary(estimate)}"
 
 
 def _summary(e: Estimate) -> str:
+    path = ", ".join(f"{engine} {ms:.3f}" for engine, ms in e.critical_path.items())
     return (
         f"{e.latency_ms:.3f} ms a picture ({e.device_ms:.3f} on the device, {e.host_ms:.3f} DMA and driver), "
-        f"{e.inferences_per_second:.0f} inferences a second, bound by {e.bound_by}\n"
-        f"{e.tiles} weight tiles, {e.vectors} vectors, {e.macs / 1e9:.2f} GMAC, {e.tflops:.2f} TFLOPS "
-        f"({100 * e.utilisation:.0f} % of {e.sku}); compute {e.compute_ms:.3f} ms, DRAM {e.dram_ms:.3f} ms\n"
+        f"{e.inferences_per_second:.0f} inferences a second, bound by {e.bound_by}; longest layer {e.bottleneck}\n"
+        f"ms on the critical path: {path}\n"
+        f"{e.tiles} weight tiles, {e.vectors} vectors ({e.dram_bytes / 1e6:.1f} MB of DRAM), {e.macs / 1e9:.2f} GMAC, "
+        f"{e.tflops:.2f} TFLOPS ({100 * e.utilisation:.0f} % of {e.sku}, {100 * e.padded_utilisation:.0f} % with "
+        f"padding)\n"
+        f"busy: compute {e.compute_ms:.3f} ms, issue {e.issue_ms:.3f} ms, DRAM {e.dram_ms:.3f} ms; registers: "
+        f"{e.initial_vrf} matrix and {e.addsub_vrf_1} float16 vectors, {e.matrix_rf} tiles\n"
     )
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    return "\n".join(lines) + "\n"

@@ -15,8 +15,7 @@ class Subparsers(Protocol):
 
 def register(commands: Subparsers) -> None:
     """Add every module's command; its parser's default `execute` takes the options."""
-    from npu.commands.compare import register as register_compare
-    from npu.commands.run import register as register_run
+    from npu.commands import compare, compiling, estimate, listing, run
 
-    register_run(commands)
-    register_compare(commands)
+    for module in (estimate, compiling, listing, run, compare):
+        module.register(commands)
