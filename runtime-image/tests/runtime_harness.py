@@ -118,9 +118,12 @@ def pack(folder: Path) -> Packed:
 class DeviceProcess:
     """`python -m npu.device`, started, killed and started again by the test."""
 
-    def __init__(self, root: Path, name: str = "fpga0", flash_seconds: float = 0.1) -> None:
+    def __init__(
+        self, root: Path, name: str = "fpga0", flash_seconds: float = 0.1, sku: str = "bw-cnn-a10"
+    ) -> None:
         self.root = root
         self.name = name
+        self.sku = sku
         self.flash_seconds = flash_seconds
         self.folder = root / name
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -132,6 +135,7 @@ class DeviceProcess:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "npu.device", "--id", self.name, "--die-with-parent"),
+                *("--sku", self.sku),
                 *("--socket", str(self.socket), "--control", str(self.control)),
                 *("--flash-seconds", str(self.flash_seconds if flash_seconds is None else flash_seconds)),
             ],

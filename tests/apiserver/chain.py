@@ -23,8 +23,10 @@ async def the_job(world: World, label: str, name: str) -> Object:
     return found
 
 
-async def convert(world: World, kubelet: Kubelet, name: str, version: int, digest: str) -> None:
-    """Let the model's Job succeed."""
+async def convert(
+    world: World, kubelet: Kubelet, name: str, version: int, digest: str, **result: Any
+) -> None:
+    """Let the model's Job succeed, with this in its result."""
     job = await the_job(world, "model", name)
     done = {"schema": "accel.dev/job-result/v1", "ok": True}
     await kubelet.job_pod(
@@ -32,7 +34,7 @@ async def convert(world: World, kubelet: Kubelet, name: str, version: int, diges
         {
             "fetch": ended({**done, "step": "fetch"}),
             "convert": ended({**done, "step": "convert"}),
-            "push": ended(pushed(version, digest)),
+            "push": ended(pushed(version, digest, **result)),
         },
         "Succeeded",
     )

@@ -152,8 +152,8 @@ class Kubelet:
         path = f"/apis/apps/v1/namespaces/{meta['namespace']}/deployments/{meta['name']}"
         await self._status(path, {"observedGeneration": meta["generation"]})
 
-    async def node(self, name: str, address: str, devices: int) -> None:
-        """Create a ready Node and its FpgaNode."""
+    async def node(self, name: str, address: str, devices: int, sku: str = "") -> None:
+        """Create a ready Node and its FpgaNode; sku: the kind of its cards, as an older device plugin does not tell."""
         self.nodes.append(name)
         await self.cluster.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
         # Admission taints every new node as not ready; the node controller takes that off again.
@@ -173,12 +173,18 @@ class Kubelet:
         await self.cluster.create(
             {"apiVersion": "accel.dev/v1alpha1", "kind": "FpgaNode", "metadata": {"name": name}}
         )
-        await self.devices(name, {f"fpga{number}": None for number in range(devices)})
+        await self.devices(name, {f"fpga{number}": None for number in range(devices)}, sku)
 
-    async def devices(self, node: str, holders: dict[str, Object | None]) -> None:
+    async def devices(self, node: str, holders: dict[str, Object | None], sku: str = "") -> None:
         """Write who holds the node's devices, as the device plugin does."""
         devices = [
-            {"id": device, "health": "Healthy", "state": "idle", **({"holder": holder} if holder else {})}
+            {
+                "id": device,
+                "health": "Healthy",
+                "state": "idle",
+                **({"holder": holder} if holder else {}),
+                **({"sku": sku} if sku else {}),
+            }
             for device, holder in holders.items()
         ]
         await self._status(f"/apis/accel.dev/v1alpha1/fpganodes/{node}", {"devices": devices})
@@ -197,14 +203,15 @@ def ended(message: Object, code: int = 0) -> Object:
     }
 
 
-def pushed(version: int, digest: str = DIGEST, **more: Any) -> Object:
-    """Return the push container's result."""
+def pushed(version: int, digest: str = DIGEST, sku: str = "", **more: Any) -> Object:
+    """Return the push container's result; sku: the kind of card that the version is for."""
     entry = {
         "version": version,
         "digest": digest,
         "sourceSha256": "b" * 64,
         "createdTime": now(),
         "sizeBytes": 10,
+        **({"sku": sku} if sku else {}),
     }
     return {
         "schema": "accel.dev/job-result/v1",

@@ -41,7 +41,7 @@ GOOD: dict[str, tuple[str, Object]] = {
             "source": {"uri": "https://h.svc/x.pb"},
             "conversion": {
                 "format": "FrozenGraph", "inputs": ["a:0"], "outputs": ["b"],
-                "limits": {"memory": "500M", "deadlineSeconds": 60},
+                "limits": {"memory": "500M", "deadlineSeconds": 60}, "sku": "bw-a10",
             },
         },
     ),
@@ -109,6 +109,10 @@ BAD: dict[str, tuple[str, str, Object, str]] = {
     "memory in bytes": (
         "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"memory": "4294967296"}}},
         "spec.conversion.limits.memory is a whole number with Mi or Gi",
+    ),
+    "a card that cannot compute": (
+        "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"sku": "bw-s10"}},
+        "spec.conversion.sku is bw-cnn-a10 (what is taken without it) or bw-a10, the cards that compute; of others",
     ),
     "a deadline of nothing": (
         "FpgaModel", "x", {"source": {"uri": "oci:///x:1"}, "conversion": {"limits": {"deadlineSeconds": 1}}},

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from npu.device.client import DeviceClient, DeviceError, TensorError
+from npu.device.client import DeviceClient, DeviceError, ProgramRejected, TensorError
 from numpy.typing import NDArray
 
 from accel_runtime.errors import InvalidInput, NotReady, TooLate
@@ -28,6 +28,7 @@ _WATCH = 0.5  # seconds between looks at the device
 _BACKOFF = (0.2, 3.0)  # seconds before loading is tried again: first, longest
 _MARGIN = 0.25  # seconds before the deadline at which waiting ends; at most a tenth of what is left
 _WORKING = ("ready", "busy")
+_FOR_GOOD = "DeviceSkuMismatch: "  # of all refusals the one that no retry can change
 
 
 class DeviceLink(Protocol):
@@ -50,11 +51,14 @@ class DeviceLink(Protocol):
 
 @dataclass(frozen=True)
 class DeviceState:
-    """What the keeper knows. `served` is whether the device has ever been ready."""
+    """What the keeper knows. `served` is whether the device has ever been ready; `refused` is the card's word that
+    it will never run the program.
+    """
 
     ready: bool
     served: bool
     text: str
+    refused: str = ""
 
 
 @dataclass
@@ -148,9 +152,12 @@ class DeviceKeeper:
         while link is not None and not self._closing.is_set():
             try:
                 link.load(self._program, on_progress=lambda step: self._set(False, f"the FPGA is {step}"))
-            except Exception as error:  # whatever it is, the server lives and says so
-                self._set(False, f"the FPGA cannot be loaded: {error}")
+            except Exception as error:  # whatever it is, but for one word the server lives and says so
+                refused = _refused(error)
+                self._set(False, f"the FPGA cannot be loaded: {error}", refused)
                 _log.warning("loading failed", extra={"error": str(error), "kind": type(error).__name__})
+                if refused:
+                    return
                 self._closing.wait(pause)
                 pause = min(2 * pause, _BACKOFF[1])
                 continue
@@ -171,11 +178,16 @@ class DeviceKeeper:
                 self._set(False, f"the FPGA is {info['state']}" + (f": {reason}" if reason else ""))
                 return
 
-    def _set(self, ready: bool, text: str) -> None:
+    def _set(self, ready: bool, text: str, refused: str = "") -> None:
         with self._lock:
             before = self._state
-            self._state = DeviceState(ready, before.served or ready, text)
+            self._state = DeviceState(ready, before.served or ready, text, refused)
         if self._state.ready != before.ready:
             _log.info("device", extra={"ready": ready, "text": text})
         if self._state != before and self._on_change is not None:
             self._on_change(self._state)
+
+
+def _refused(error: Exception) -> str:
+    """Return the card's words if it will never run the program."""
+    return str(error) if isinstance(error, ProgramRejected) and str(error).startswith(_FOR_GOOD) else ""

@@ -8,6 +8,7 @@ __all__ = [
     "InvalidInput",
     "NotReady",
     "Overloaded",
+    "ProgramRefused",
     "RuntimeFault",
     "SettingsError",
     "TooLate",
@@ -27,6 +28,10 @@ class SettingsError(RuntimeFault):
 
 class ArtifactError(RuntimeFault):
     """The model folder cannot be served; the message names the file and what is wrong with it."""
+
+
+class ProgramRefused(RuntimeFault):
+    """The card that this container holds will never run its program; the message says why, and the cure."""
 
 
 class InvalidInput(RuntimeFault):

@@ -25,7 +25,7 @@ from accel_runtime.artifact import Artifact
 from accel_runtime.auth import KeyInterceptor
 from accel_runtime.certificates import CertificateFiles
 from accel_runtime.device import DeviceKeeper, DeviceState
-from accel_runtime.errors import RuntimeFault, SettingsError
+from accel_runtime.errors import ProgramRefused, RuntimeFault, SettingsError
 from accel_runtime.keys import KeyRing
 from accel_runtime.metrics import Metrics
 from accel_runtime.pipeline import Pipeline
@@ -106,10 +106,12 @@ class Server:
         )
 
     async def wait(self) -> None:
-        """Return when the server has stopped; SIGTERM and SIGINT stop it."""
+        """Return when the server has stopped; SIGTERM and SIGINT stop it, and ProgramRefused, which is raised then."""
         for signum in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(signum, lambda: asyncio.ensure_future(self.stop()))
         await self._stopped.wait()
+        if refused := self.device_state.refused:
+            raise ProgramRefused(refused)
 
     async def stop(self) -> None:
         """Drain: unready at once, still serving until the endpoints are gone, then no new requests, then
@@ -148,7 +150,8 @@ class Server:
         self._was_ready = state.ready
         self.metrics.device_ready.set(state.ready)
         if not self._stopping and not self._loop.is_closed():
-            asyncio.run_coroutine_threadsafe(self._set_ready(state.ready and not self._stopping), self._loop)
+            work = self.stop() if state.refused else self._set_ready(state.ready and not self._stopping)
+            asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _set_ready(self, ready: bool) -> None:
         status = _SERVING if ready else _NOT_SERVING

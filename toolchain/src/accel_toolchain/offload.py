@@ -50,13 +50,13 @@ def offload(
             ) from error
         parts, _ = _host_only(model, str(error), say)
         nodes = len(model.proto.graph.node)
-        reason = {"operator": "all", "count": max(1, nodes), "reason": _cut(f"does not fit: {error}")}
+        unfit = {"operator": "all", "count": max(1, nodes), "reason": _cut(f"does not fit: {error}")}
         return parts, {
             "sku": conversion.sku,
             "fits": False,
             "offloadedOps": 0,
             "hostOps": nodes,
-            "hostReasons": [reason],
+            "hostReasons": [unfit],
         }
     except SkuError as error:
         raise Terminal(

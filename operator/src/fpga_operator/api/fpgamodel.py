@@ -124,8 +124,8 @@ class Conversion(ApiModel):
             checked(
                 rule(
                     "self in ['bw-cnn-a10', 'bw-a10']",
-                    "spec.conversion.sku is bw-cnn-a10 (what is taken without it) or bw-a10, the cards that compute: of "
-                    "others, such as bw-s10, `npu estimate MODEL.onnx --sku SKU` tells the time without a card",
+                    "spec.conversion.sku is bw-cnn-a10 (what is taken without it) or bw-a10, the cards that compute; "
+                    "of others, such as bw-s10, `npu estimate MODEL.onnx --sku SKU` tells the time without a card",
                 )
             ),
         ]
