@@ -39,28 +39,29 @@ def build_onnx(
 
 
 class _Builder:
+    """Writes straight into the model: a network's weights are copied once and not held twice."""
+
     def __init__(self, network: Network, weights: Mapping[str, Float32]) -> None:
         self.network, self.weights = network, weights
         self.shapes = network.shapes()
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self.made = ModelProto(
+            ir_version=IR_VERSION, producer_name="accel_zoo", opset_import=[helper.make_opsetid("", OPSET)]
+        )
+        self.graph = self.made.graph
         self.flat: set[str] = set()  # tensors [N, channels]
 
     def model(self) -> ModelProto:
         """Translate all layers."""
+        self.graph.name = self.network.name
         for layer in self.network.layers:
             self._layer(layer)
         height, width, channels = self.network.picture
-        given = [helper.make_tensor_value_info(PICTURE, TensorProto.FLOAT, ["N", channels, height, width])]
-        outputs = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, self._dims(name))
-            for name in self.network.outputs
-        ]
-        graph = helper.make_graph(self.nodes, self.network.name, given, outputs, initializer=self.constants)
-        opsets = [helper.make_opsetid("", OPSET)]
-        return helper.make_model(
-            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="accel_zoo"
-        )
+        dims = ["N", channels, height, width]
+        self.graph.input.append(helper.make_tensor_value_info(PICTURE, TensorProto.FLOAT, dims))
+        for name in self.network.outputs:
+            info = helper.make_tensor_value_info(name, TensorProto.FLOAT, self._dims(name))
+            self.graph.output.append(info)
+        return self.made
 
     def _dims(self, name: str) -> list[Any]:
         layer = self.network.layer(name)
@@ -141,25 +142,23 @@ class _Builder:
         if axes:
             value = value.transpose(axes)
         if layer.kind is Kind.DENSE and part == "weights":
-            value = value.reshape(-1, value.shape[-1])
+            value = value.reshape(-1, value.shape[-1])  # height, width and channels as ONNX flattens them
         return self._constant(name, value)
 
     def _constant(self, name: str, value: NDArray[Any] | np.float32) -> str:
         array = np.asarray(value)
-        self.constants.append(
-            TensorProto(
-                name=name,
-                dims=array.shape,
-                data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
-                raw_data=array.tobytes(),
-            )
-        )
+        tensor = self.graph.initializer.add()
+        tensor.name, tensor.data_type = name, helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor.dims.extend(array.shape)
+        blank = array.size > 1 and not any(array.strides) and not array.flat[0]
+        tensor.raw_data = bytes(array.nbytes) if blank else array.tobytes()  # a repeated zero: in no time
         return name
 
     def _part(self, layer: Layer, suffix: str, op: str, *inputs: str, **attributes: Any) -> str:
         name = f"{layer.name}/{suffix}"
-        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
+        self.graph.node.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
         return name
 
     def _node(self, layer: Layer, op: str, *inputs: str, **attributes: Any) -> None:
-        self.nodes.append(helper.make_node(op, list(inputs), [layer.name], name=layer.name, **attributes))
+        node = helper.make_node(op, list(inputs), [layer.name], name=layer.name, **attributes)
+        self.graph.node.append(node)
