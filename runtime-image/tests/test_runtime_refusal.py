@@ -19,6 +19,7 @@ def test_it_ends_with_78_and_says_why(compiled_folder: Packed, tmp_path: Path) -
             assert word.read_text().startswith(WORDS)
             assert "spec.conversion.sku bw-other" in word.read_text(), "the cure"
             messages = [line["message"] for line in running.lines()]
-            assert messages[-3:] == ["draining", "stopped", "the card refuses the program"]
+            assert messages[-1] == "the card refuses the program"
+            assert {"loading failed", "draining", "stopped"} < set(messages), "in an orderly way"
     finally:
         device.kill()
