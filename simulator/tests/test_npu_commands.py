@@ -12,8 +12,11 @@ import onnx
 import pytest
 from npu import bfp
 from npu.cli import main
+from npu.commands.models import ACCUMULATIONS, ROUNDINGS
 from npu.compare import compare
 from npu.compiler import compile_model
+from npu.compiler.options import ACCUMULATIONS as COMPILERS_ACCUMULATIONS
+from npu.compiler.options import ROUNDINGS as COMPILERS_ROUNDINGS
 from npu.errors import TensorError
 from npu.execute import Execution, HostGraph, batches, inputs_of
 from npu.oracle import Oracle
@@ -54,6 +57,21 @@ def test_run_of_a_program_is_the_oracle_alone(
     assert "output: [3, 6, 6, 16] float32" in said
     assert "msfp12 on bw-cnn-a10" in said
     assert "ms a picture, simulated" in said
+
+
+def test_rounding_and_accumulation_are_the_compilers(
+    folder: Path, small_residual: Any, pictures: Any
+) -> None:
+    command = ["run", f"{folder}/m.onnx", "--input", f"{folder}/x.npy", "--output", f"{folder}/y.npy"]
+    assert main([*command, "--rounding", "truncate", "--accumulation", "wide"]) == 0
+    compiled = compile_model(small_residual, rounding="truncate", accumulation="wide")
+    np.testing.assert_array_equal(
+        np.load(folder / "y.npy"), *Execution(compiled).run({"x": pictures}).values()
+    )
+    with pytest.raises(SystemExit):
+        main([*command, "--rounding", "up"])
+    assert tuple(COMPILERS_ROUNDINGS) == ROUNDINGS
+    assert COMPILERS_ACCUMULATIONS == ACCUMULATIONS
 
 
 def test_pictures_are_resized_and_keep_their_values(folder: Path, small_residual: Any) -> None:

@@ -81,12 +81,14 @@ def compare(
     *,
     labels: NDArray[Any] | None = None,
     sku: str = DEFAULT_SKU,
+    rounding: str = "nearest-even",
+    accumulation: str = "auto",
     say: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Compare an onnx.ModelProto in each precision with itself in float32 on the inputs `feeds`.
 
-    `labels` are class numbers, one per picture; `say` hears what is being computed. Raises CompileError, SkuError
-    and TensorError.
+    `labels` are class numbers, one per picture; `rounding` and `accumulation` are the compiler's; `say` hears what is
+    being computed. Raises CompileError, SkuError and TensorError.
     """
     inputs = inputs_of(model)
     numbers = max(feeds[i.name].size // max(len(feeds[i.name]), 1) for i in inputs)
@@ -95,7 +97,9 @@ def compare(
     reference: _Answers | None = None
     results, name = [], ""
     for precision in precisions:
-        compiled = compile_model(model, precision=precision, sku=sku)
+        compiled = compile_model(
+            model, precision=precision, sku=sku, rounding=rounding, accumulation=accumulation
+        )
         spelt = compiled.program.preset.name
         outputs = [value.name for value in model.graph.output]
         made = [tensor for tensor in compiled.tensors if tensor]

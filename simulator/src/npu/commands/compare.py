@@ -65,7 +65,16 @@ def execute(options: Namespace) -> None:
         except (ValueError, EOFError, IndexError) as error:
             raise TensorError(f"--labels: {options.labels} is no .npy of class numbers: {error}") from error
     precisions = tuple(bfp.PRESETS) if "all" in options.precision else tuple(dict.fromkeys(options.precision))
-    found = compare(model, feeds, precisions, labels=labels, sku=options.sku, say=_say)
+    found = compare(
+        model,
+        feeds,
+        precisions,
+        labels=labels,
+        sku=options.sku,
+        rounding=options.rounding,
+        accumulation=options.accumulation,
+        say=_say,
+    )
     match options.format:
         case "json":
             sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")

@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from npu.commands import Subparsers
-from npu.commands.models import add_compiling, load_model
+from npu.commands.models import add_compiling, compiled
 
 __all__ = ["register"]
 
@@ -24,27 +24,23 @@ def register(commands: Subparsers) -> None:
 
 def execute(options: Namespace) -> None:
     """Run the command; raises NpuError or OSError."""
-    from npu.compiler import compile_model
-
-    compiled = compile_model(
-        load_model(options.model), precision=options.precision, sku=options.sku, name=options.model.stem
-    )
+    made = compiled(options)
     folder = options.output
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "device.npu").write_bytes(compiled.program.to_bytes())
+    (folder / "device.npu").write_bytes(made.program.to_bytes())
     for name, model in (
-        ("host_pre.onnx", compiled.pre),
-        ("host_post.onnx", compiled.post),
-        ("model.onnx", compiled.composed),
+        ("host_pre.onnx", made.pre),
+        ("host_post.onnx", made.post),
+        ("model.onnx", made.composed),
     ):
         if model is not None:
             (folder / name).write_bytes(model.SerializeToString(deterministic=True))
     summary = {
-        "program": compiled.program.digest,
-        "deviceInput": compiled.device_input,
-        "deviceOutput": compiled.device_output,
-        "offloadedOps": compiled.offloaded_ops,
-        "hostOps": compiled.host_ops,
-        "host": compiled.host_reasons,
+        "program": made.program.digest,
+        "deviceInput": made.device_input,
+        "deviceOutput": made.device_output,
+        "offloadedOps": made.offloaded_ops,
+        "hostOps": made.host_ops,
+        "host": made.host_reasons,
     }
     sys.stdout.write(json.dumps(summary, indent=2) + "\n")

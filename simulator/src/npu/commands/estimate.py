@@ -6,7 +6,7 @@ from pathlib import Path
 
 from npu import report, roofline, timing, trace
 from npu.commands import Subparsers
-from npu.commands.models import add_compiling, is_program, load_model
+from npu.commands.models import add_compiling, compiled, is_program
 from npu.program import Program
 from npu.sku import load_sku
 
@@ -50,7 +50,4 @@ def execute(options: Namespace) -> None:
 def _program(options: Namespace) -> Program:
     if is_program(options.model):
         return Program.from_bytes(options.model.read_bytes())
-    from npu.compiler import compile_model
-
-    model = load_model(options.model)
-    return compile_model(model, precision=options.precision, sku=options.sku, name=options.model.stem).program
+    return compiled(options).program

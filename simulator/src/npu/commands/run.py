@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from npu import timing
 from npu.commands import Subparsers
-from npu.commands.models import add_compiling, is_program, load_model
+from npu.commands.models import add_compiling, compiled, is_program
 from npu.errors import TensorError
 from npu.execute import Arrays, Execution, Input, batches, inputs_of
 from npu.feeds import read_feeds
@@ -79,17 +79,8 @@ def _device(options: Namespace) -> _Runnable:
 
 
 def _whole(options: Namespace) -> _Runnable:
-    from npu.compiler import compile_model
-
-    model = load_model(options.model)
-    compiled = compile_model(
-        model,
-        precision=options.precision,
-        sku=options.sku,
-        name=options.model.stem,
-    )
-    execution = Execution(compiled)
-    return compiled.program, inputs_of(model), execution.run
+    made = compiled(options)
+    return made.program, inputs_of(made.composed), Execution(made).run
 
 
 def _top(array: NDArray[Any]) -> str:
