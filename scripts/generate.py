@@ -13,6 +13,7 @@ GENERATORS = {
     "TensorFlow Serving descriptors": ["-m", "accel.tfs.generate"],
     "kubelet device plugin stubs": ["-m", "fpga_device_plugin.generate"],
     "chart's copies of CRDs, RBAC and alerts": ["charts/generate.py"],
+    "golden vectors of simulator/ARITHMETIC.md": ["simulator/tests/arithmetic/golden.py"],
     "tables of docs/operations.md": ["-m", "fpga_operator.run.operations"],
 }
 

@@ -8,7 +8,7 @@ for sums.
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LARGEST", "add", "maximum", "multiply", "relu", "round16"]
+__all__ = ["LARGEST", "add", "maximum", "multiply", "narrow", "relu", "round16"]
 
 Float32 = NDArray[np.float32]
 
@@ -18,6 +18,12 @@ LARGEST = np.float32(65504.0)  # overflow saturates here; the stage never makes 
 def round16(x: Float32) -> Float32:
     """Round float32 to float16 (nearest even), saturating; returned as float32."""
     return np.clip(x, -LARGEST, LARGEST).astype(np.float16).astype(np.float32)
+
+
+def narrow(total: NDArray[np.float32] | NDArray[np.float64]) -> Float32:
+    """Round an accumulator to float32 and then to float16: both steps, which once in 10**5 differ from one."""
+    with np.errstate(over="ignore"):  # float64 sums may leave float32's range; infinities saturate
+        return round16(total.astype(np.float32))
 
 
 def multiply(x: Float32, y: Float32) -> Float32:

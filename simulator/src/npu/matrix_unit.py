@@ -63,8 +63,7 @@ class MatrixUnit:
         for ky in range(kernel_height):
             for kx in range(kernel_width):
                 self._accumulate(total, seen[ky, kx], matrix.values[ky, kx])
-        with np.errstate(over="ignore"):  # `wide` may leave float32's range; round16 saturates infinities
-            return float16.round16(total.astype(np.float32)).reshape(height, width, -1)
+        return float16.narrow(total).reshape(height, width, -1)
 
     def multiply_by_taps(self, seen: Float32, matrix: Matrix, bias: Float32) -> Float32:
         """`fp16-taps`: each tap is a product of its own, rounded to float16; they are added in float16. In the

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 from exact_npu import FLOAT16, FLOAT32, Picture, Quantiser, Vector, power_of_two, rounded
-from npu.bfp import PRESETS, Accumulation, Preset, Rounding
+from npu.bfp import PRESETS, Accumulation, Rounding
 from npu.chain import EXPANDER_KERNEL, Chain, Kind, Need, Stage, Tensor
 from npu.program import Program
 
@@ -65,8 +65,8 @@ class Draw:
         exponent = base - self.below(3) if luck < 0.75 else self.below(22) - 12
         return rounded(sign * Fraction(1 + self.source.random()) * power_of_two(exponent), FLOAT16)
 
-    def vector(self, length: int, spread: int = 22) -> Vector:
-        base = self.below(spread) - spread // 2
+    def vector(self, length: int, spread: int = 22, centre: int = 0) -> Vector:
+        base = centre + self.below(spread) - spread // 2
         return [self.number(base) for _ in range(length)]
 
     def edge_number(self, x: float) -> float:
@@ -151,7 +151,9 @@ class Draw:
         """Weights [out][tap][in]; each tap has a magnitude of its own, or sums would all agree."""
         if chain.kind is Kind.CONV:
             taps = chain.kernel[0] * chain.kernel[1]
-            return [[self.vector(source.channels) for _ in range(taps)] for _ in range(target.channels)]
+            return [
+                [self.vector(source.channels, centre=-6) for _ in range(taps)] for _ in range(target.channels)
+            ]
         if chain.kind is Kind.EXPAND:
             return [[self.centred(chain, source)] for _ in range(target.channels)]
         return []
@@ -312,26 +314,71 @@ def cancelling(d: Draw) -> None:
     d.input(3, 3, 3)
     d.add(Kind.CONV, 0, 2, stage=Stage.BIAS, kernel=(3, 3))
     d.vectors[0] = [0.0] * 2
-    order = sorted(range(9), key=lambda _: d.source.random())
     for filters in d.filters[0]:
-        for tap in range(9):
-            filters[tap] = d.vector(3, 20)
-        for one, other in zip(order[0:8:2], order[1:8:2], strict=True):
+        for one, other in pairs(d):
+            filters[one] = d.vector(3, 20)
             filters[other] = [-w for w in filters[one]]
 
 
+def pairs(d: Draw) -> list[tuple[int, int]]:
+    """The taps of a 3 x 3 window without its middle, in pairs; the same whenever it is asked for."""
+    order = [0, 1, 2, 3, 5, 6, 7, 8]
+    random.Random(d.name).shuffle(order)
+    return list(zip(order[::2], order[1::2], strict=True))
+
+
 def cancelling_picture(d: Draw) -> Picture:
-    """The same numbers under the taps whose weights cancel (the order is drawn again, from the same seed)."""
+    """The same numbers under the taps whose weights cancel, and none in the middle."""
     picture = Draw.picture(d)
-    flat = [vector for row in picture for vector in row]
-    same: dict[tuple[float, ...], int] = {}
-    filters = d.filters[0][0]
-    for tap, weights in enumerate(filters):
-        partner = same.get(tuple(-w for w in weights))
-        if partner is not None:
-            picture[tap // 3][tap % 3] = flat[partner]
-        same[tuple(weights)] = tap
+    for one, other in pairs(d):
+        picture[other // 3][other % 3] = picture[one // 3][one % 3]
+    picture[1][1] = [0.0] * 3
     return picture
+
+
+def far_apart(d: Draw) -> None:
+    """Three blocks along the depth: as much as there can be, as little, and the first one away again."""
+    box = d.form.box
+    d.input(1, 1, 2 * box + 1 + d.below(3))
+    d.add(Kind.CONV, 0, 2, stage=Stage.BIAS)
+    d.vectors[0] = [0.0] * 2
+    for filters in d.filters[0]:
+        filters[0] = arranged(d, 30000.0, d.number(0), -30000.0)
+
+
+def far_apart_picture(d: Draw) -> Picture:
+    return [[arranged(d, 30000.0, d.number(-14), 30000.0)]]
+
+
+def arranged(d: Draw, much: float, little: float, away: float) -> Vector:
+    """The three blocks' numbers, in the order that belongs to this program."""
+    box, length = d.form.box, d.tensors[0].channels
+    rest = length - 2 * box
+    parts = [[number] * rest + [0.0] * (box - rest) for number in (much, little, away)]
+    random.Random(d.name).shuffle(parts)
+    return [number for part in parts for number in part][:length]
+
+
+def zeros(d: Draw) -> None:
+    """Zeros of both signs through everything that can tell them apart."""
+    d.input(3, 3, 3)
+    signed = d.add(Kind.IDENTITY, 0, stage=AFFINE)
+    d.vectors[-1] = [-1.0, 1.0, -0.5] + [-0.0] * 3
+    traces = d.add(Kind.CONV, 0, 3, stage=Stage.BIAS, residual=d.choose(None, 0))
+    d.filters[-1] = [[[0.0, -(2.0**-16), 0.0]], [[0.0, 0.0, -(2.0**-16)]], [[2.0**-16, -(2.0**-16), 0.0]]]
+    d.vectors[-1] = [-0.0] * 3
+    pooled = d.add(Kind.MAX_POOL, signed, kernel=(2, 2))
+    averaged = d.add(Kind.AVERAGE_POOL, signed, stage=Stage.SCALE, kernel=(1, 2))
+    both = d.add(Kind.CONCAT, signed, residual=0)
+    more = d.add(Kind.CONCAT, both, residual=signed)
+    positive = d.add(Kind.IDENTITY, signed, stage=Stage.RESIDUAL | Stage.RELU, residual=signed)
+    d.outputs = (traces, pooled, averaged, both, more, positive)
+
+
+def zeros_picture(d: Draw) -> Picture:
+    return [
+        [[d.choose(0.0, -0.0, -0.0, -1.0, 2.0**-16) for _ in range(3)] for _ in range(3)] for _ in range(3)
+    ]
 
 
 def tie(d: Draw) -> None:
@@ -361,10 +408,17 @@ RECIPES: dict[str, Callable[[Draw], None]] = {
         concat,
         network,
         cancelling,
+        far_apart,
+        zeros,
         tie,
     )
 }
-PICTURES = {"cancelling": cancelling_picture, "tie": tie_picture}
+PICTURES = {
+    "cancelling": cancelling_picture,
+    "far_apart": far_apart_picture,
+    "zeros": zeros_picture,
+    "tie": tie_picture,
+}
 
 
 def drawn(name: str, seed: int) -> tuple[Program, Picture]:

@@ -79,11 +79,6 @@ def multiply16(a: float, b: float) -> float:
     return rounded(Fraction(a) * Fraction(b), FLOAT16)
 
 
-def quantise_block(numbers: Vector, form: Preset, rounding: Rounding) -> Block:
-    """Section 1 of the page."""
-    return Quantiser(form, rounding).block(numbers)
-
-
 class Quantiser:
     """Section 1: numbers to blocks and back."""
 
@@ -233,7 +228,7 @@ class Machine:
         return x if x > 0 else 0.0
 
     def maximum(self, left: float, right: float) -> float:
-        return right if right > left else left
+        return max(left, right)  # Python's gives the left one on ties, as the rule wants
 
     # Windows.
 
@@ -276,7 +271,7 @@ class Machine:
                 self.taps_in_float16(
                     [
                         self.narrowed(self.accumulated(self.products(*pair), Accumulation.FP32_SEQ), chain)
-                        for pair in zip(taps, weights, strict=True)
+                        for pair in ((taps[tap], weights[tap]) for tap in self.order(chain))
                     ],
                     bias[out],
                 )
@@ -314,7 +309,7 @@ class Machine:
             total = Fraction(rounded(total + term, form))
         return total
 
-    def narrowed(self, total: Fraction, chain: Chain) -> float:  # noqa: ARG002 (mutants look at the chain)
+    def narrowed(self, total: Fraction, chain: Chain) -> float:
         """To float32, then to float16; a total that float32 loses keeps its sign."""
         single = rounded(total, FLOAT32)
         if single == 0:
