@@ -14,7 +14,6 @@ from npu.bfp import Accumulation
 __all__ = [
     "EXPANDER_CHANNELS",
     "EXPANDER_KERNEL",
-    "EXPANDER_TILES",
     "MAX_KERNEL",
     "MAX_NUMBERS",
     "MAX_SIDE",
@@ -35,7 +34,6 @@ MAX_KERNEL = 64
 NATIVE_DIM = 128  # numbers in a native vector of the Arria 10; other SKUs compile with theirs
 EXPANDER_KERNEL = 7  # the image unit always cuts 7 x 7 windows
 EXPANDER_CHANNELS = 3
-EXPANDER_TILES = 2  # 7 * 7 * 3 = 147 numbers are two native vectors
 
 
 class Kind(Enum):
@@ -158,7 +156,8 @@ class Chain:
         if self.kind is Kind.CONV:
             return source.depth * self.kernel[0] * self.kernel[1] * target.depth
         if self.kind is Kind.EXPAND:
-            return EXPANDER_TILES * target.depth
+            # 7 * 7 * 3 = 147 numbers: two native vectors of the Arria 10, even for pictures of one channel
+            return blocks(EXPANDER_KERNEL**2 * EXPANDER_CHANNELS, target.native_dim) * target.depth
         return 1
 
     def vectors(self, target: Tensor) -> int:

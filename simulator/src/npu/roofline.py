@@ -156,7 +156,7 @@ def _points(layers: list[LayerTime], axes: _Axes, sku: Sku) -> list[_Point]:
 
 
 def _intensity(layer: LayerTime) -> float:
-    return 2 * layer.macs / layer.weight_bytes
+    return 2 * layer.macs / (layer.loaded_bytes or layer.weight_bytes)
 
 
 def _speed(layer: LayerTime, sku: Sku) -> float:

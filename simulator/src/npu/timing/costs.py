@@ -7,13 +7,15 @@ chains.
 from dataclasses import dataclass
 
 from npu.bfp import Accumulation, Preset
-from npu.chain import EXPANDER_KERNEL, NATIVE_DIM, Chain, Files, Kind, Stage, Tensor, blocks
+from npu.chain import EXPANDER_KERNEL, NATIVE_DIM, Chain, Files, Kind, Tensor, blocks
 from npu.program import Program
 from npu.sku import Sku
 
 __all__ = ["Cost", "cost", "input_vectors", "tile_bytes"]
 
 FLOAT16 = 2  # bytes
+MATRIX_FILE, FLOAT16_FILE = int(Files.MATRIX), int(Files.FLOAT16)  # whole numbers: flags are slow
+BOTH = MATRIX_FILE | FLOAT16_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def cost(chain: Chain, source: Tensor, target: Tensor, preset: Preset, sku: Sku,
 
 def tile_bytes(preset: Preset, native_dim: int = NATIVE_DIM) -> int:
     """Bytes of one weight tile in DRAM: signs, mantissas and exponents of a row per output channel."""
-    return blocks(native_dim * _vector_bits(preset, native_dim), 8)
+    return blocks(native_dim * preset.bits(native_dim), 8)
 
 
 def input_vectors(program: Program) -> int:
@@ -89,7 +91,7 @@ def _tile_operations(chain: Chain, source: Tensor, target: Tensor, sku: Sku, by_
 def _instructions(chain: Chain, source: Tensor, target: Tensor, by_rows: bool) -> int:
     """Macro-instructions: read, multiply, vector operations, writes, per output tile (and row)."""
     rows = target.height if by_rows else 1
-    writes = max(1, (Files.MATRIX in target.files) + (Files.FLOAT16 in target.files))
+    writes = max(1, (int(target.files) & BOTH).bit_count())
     stages = int(chain.stage).bit_count()
     taps = chain.kernel[0] * chain.kernel[1]
     if chain.kind is Kind.MAX_POOL:  # read, identity, maximum, write per pass
@@ -115,16 +117,17 @@ def _untouched(chain: Chain, source: Tensor, target: Tensor) -> int:
 
 
 def _activations(chain: Chain, source: Tensor, target: Tensor, preset: Preset, native_dim: int) -> int:
-    narrow, wide = blocks(_vector_bits(preset, native_dim), 8), FLOAT16 * native_dim
+    narrow, wide = blocks(preset.bits(native_dim), 8), FLOAT16 * native_dim
     read = (
         source.positions * source.channels * FLOAT16 if chain.kind is Kind.EXPAND else source.vectors * narrow
     )
-    if Stage.RESIDUAL in chain.stage:
+    if chain.residual is not None:
         new = target.channels - source.channels if chain.kind is Kind.CONCAT else target.channels
         read += target.positions * blocks(new, native_dim) * wide
     if chain.kind in (Kind.MAX_POOL, Kind.AVERAGE_POOL):  # the right-hand operands
         read += source.vectors * wide
-    written = narrow * (Files.MATRIX in target.files) + wide * (Files.FLOAT16 in target.files)
+    files = int(target.files)
+    written = narrow * bool(files & MATRIX_FILE) + wide * bool(files & FLOAT16_FILE)
     return read + target.vectors * (written or wide)
 
 
@@ -132,13 +135,6 @@ def _iterations(height: int, width: int, channels: int, by_rows: bool) -> int:
     if by_rows:
         return height * blocks(width, channels) * channels
     return blocks(height * width, channels) * channels
-
-
-def _vector_bits(preset: Preset, native_dim: int) -> int:
-    """Bits of one native vector. A box as long as the Arria 10's native vector means one native vector."""
-    if preset.box == NATIVE_DIM:
-        return native_dim * (1 + preset.mantissa_bits) + preset.exponent_bits
-    return preset.bits(native_dim)
 
 
 def _whole(cycles: float) -> int:

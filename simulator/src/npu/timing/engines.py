@@ -39,6 +39,7 @@ class Transfer:
     """
 
     chain: int
+    tiles: int
     cycles: int
     release: int
     last_use: int

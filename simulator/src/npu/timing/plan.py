@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from npu.chain import Load
+from npu.chain import Chain, Load
 from npu.program import Program
-from npu.schedule import plan_loads
+from npu.schedule import MATRIX_BUFFER_TILES, plan_loads
 from npu.sku import Sku
 from npu.timing.costs import Cost, cost, input_vectors, tile_bytes
 from npu.timing.engines import LOADED_BEFORE, Machine, Step, Transfer
@@ -34,8 +34,8 @@ def costs_of(program: Program, sku: Sku) -> list[Cost]:
 def machine_of(program: Program, sku: Sku, costs: Sequence[Cost]) -> Machine:
     """Everything that repeats with each picture.
 
-    Chains of one group wait together for all their weights, which stay until the group's end; they are played
-    one behind the other, though they take turns row by row.
+    Chains of one group whose weights fit both buffers wait together for all of them, which stay until the group's
+    end; they are played one behind the other, though they take turns row by row.
     """
     loads = program.loads or plan_loads(program.chains, program.tensors, sku)
     steps, served = _steps(program, costs, loads, sku)
@@ -59,50 +59,68 @@ def _steps(
 ) -> tuple[list[Step], list[int]]:
     """The steps, and for each load the last step that uses its buffer."""
     chains = program.chains
-    mine: list[list[int]] = [[] for _ in chains]
-    for index, load in enumerate(loads):
-        mine[load.chain].append(index)
-    last_of: dict[int, int] = {chain.group: index for index, chain in enumerate(chains)}
+    loaded = [0] * len(
+        chains
+    )  # tiles a picture: more than the chain has, if they come again for each band of rows
+    for load in loads:
+        loaded[load.chain] += load.tiles
     steps: list[Step] = []
-    served = [0] * len(loads)
-    together: list[int] = []  # loads of the group so far
-    for index, chain in enumerate(chains):
-        needed, demand = mine[index], costs[index]
-        alone = last_of[chain.group] == index and not together
-        parts = needed if alone and needed else [-1]
-        if alone:
-            group_needs = -1
-        else:  # every member waits for the group's last weights
-            group_needs = max(
-                (k for k, load in enumerate(loads) if chains[load.chain].group == chain.group), default=-1
-            )
-            together += needed
-        reads = (chain.source,) if chain.residual is None else (chain.source, chain.residual)
-        done_mvm = done_issue = tiles = 0
-        issue = demand.issue + len(needed) * sku.issue_cycles  # each load is an instruction too
-        for part in parts:
-            tiles += loads[part].tiles if part >= 0 else demand.tiles
-            mvm_until, issue_until = demand.mvm * tiles // demand.tiles, issue * tiles // demand.tiles
-            if part == parts[-1]:
-                mvm_until, issue_until = demand.mvm, issue
-            steps.append(
-                Step(
-                    chain=index,
-                    mvm=mvm_until - done_mvm,
-                    issue=issue_until - done_issue,
-                    needs=part if alone else group_needs,
-                    reads=reads if part == parts[0] else (),
-                    writes=chain.target if part == parts[-1] else -1,
-                )
-            )
-            done_mvm, done_issue = mvm_until, issue_until
-            if part >= 0:
-                served[part] = len(steps) - 1
-        if last_of[chain.group] == index:
-            for load_index in together:
-                served[load_index] = len(steps) - 1
-            together = []
+    served: list[int] = []
+    index = at = 0
+    while index < len(chains):
+        group = chains[index].group
+        end, until = index, at
+        while end < len(chains) and chains[end].group == group:
+            end += 1
+        while until < len(loads) and loads[until].chain < end:
+            until += 1
+        tiles = sum(loaded[index:end])
+        if at == until or (end - index > 1 and tiles <= 2 * MATRIX_BUFFER_TILES):
+            issues = [load.chain for load in loads[at:until]]
+            for chain in range(index, end):
+                issue = costs[chain].issue + issues.count(chain) * sku.issue_cycles
+                needs, reads = until - 1 if until > at else -1, _reads(chains[chain])
+                steps.append(Step(chain, costs[chain].mvm, issue, needs, reads, chains[chain].target))
+            served += [len(steps) - 1] * (until - at)
+        else:
+            _serve(program, costs, loads, range(at, until), loaded, sku, steps)
+            served += range(len(steps) - (until - at), len(steps))
+        index, at = end, until
     return steps, served
+
+
+def _serve(
+    program: Program,
+    costs: Sequence[Cost],
+    loads: Sequence[Load],
+    parts: range,
+    loaded: Sequence[int],
+    sku: Sku,
+    steps: list[Step],
+) -> None:
+    """One step per load: a chain cut at output tiles, or chains that take turns in bands of rows."""
+    done = dict.fromkeys((loads[part].chain for part in parts), 0)
+    for part in parts:
+        load = loads[part]
+        chain, demand, whole = program.chains[load.chain], costs[load.chain], loaded[load.chain]
+        before, after = done[load.chain], done[load.chain] + load.tiles
+        done[load.chain] = after
+        first = part == parts.start or loads[part - 1].chain != load.chain
+        last = part == parts.stop - 1 or loads[part + 1].chain != load.chain
+        steps.append(
+            Step(
+                chain=load.chain,
+                mvm=demand.mvm * after // whole - demand.mvm * before // whole,
+                issue=demand.issue * after // whole - demand.issue * before // whole + sku.issue_cycles,
+                needs=part,
+                reads=_reads(chain) if first else (),
+                writes=chain.target if last else -1,
+            )
+        )
+
+
+def _reads(chain: Chain) -> tuple[int, ...]:
+    return (chain.source,) if chain.residual is None else (chain.source, chain.residual)
 
 
 def _transfers(loads: Sequence[Load], served: Sequence[int], program: Program, sku: Sku) -> list[Transfer]:
@@ -121,7 +139,9 @@ def _transfers(loads: Sequence[Load], served: Sequence[int], program: Program, s
             free[load.buffer] = used[load.buffer]
         used[load.buffer] = max(used[load.buffer], step)
         transfers.append(
-            Transfer(load.chain, _whole(load.tiles * cycles), free[load.buffer], last_use[load.buffer])
+            Transfer(
+                load.chain, load.tiles, _whole(load.tiles * cycles), free[load.buffer], last_use[load.buffer]
+            )
         )
     return transfers
 

@@ -12,7 +12,9 @@ class LayerTime:
     `total_cycles` is `dram_stall` (waiting for weights), `latency_stall` (waiting for what it reads to leave the
     pipeline), and the longer of matrix unit and instruction issue; the layers' sum is the time on the device.
     `utilisation` counts the multiplications that the layer means, `padded_utilisation` those that the matrix unit
-    makes. `initial_vrf` and `addsub_vrf_1` are the registers in use up to the highest while it runs.
+    makes. `loaded_bytes` come from DRAM for each picture: none if the weights stay in the matrix registers, more than
+    `weight_bytes` if they come again for each band of rows. `initial_vrf` and `addsub_vrf_1` are the registers in use
+    up to the highest while it runs.
     """
 
     name: str
@@ -22,6 +24,7 @@ class LayerTime:
     vectors: int
     macs: int
     weight_bytes: int
+    loaded_bytes: int
     activation_bytes: int
     mvm_cycles: int
     issue_cycles: int
