@@ -11,7 +11,7 @@ from accel.status.pods import Pod, pods_of
 from accel.status.quotes import waits_for
 from accel.status.snapshot import Object, Snapshot, owned_by
 
-__all__ = ["Device", "Entry", "cause", "entry_of"]
+__all__ = ["Device", "Entry", "HostReason", "cause", "entry_of"]
 
 FAILING_WHEN_TRUE = ("Stalled", "CapacityLimited")
 SUMMARY = ("Ready", "Available", "Reconciling", "Stalled")
@@ -20,13 +20,31 @@ NOT_SEEN = "the operator has not looked at it: is it running? kubectl get pods -
 
 
 @dataclass(frozen=True)
+class HostReason:
+    """Operators that stay on the host for one reason."""
+
+    operator: str
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Device:
-    """What the compiler said of a model on an FPGA; the time is simulated, milliseconds a picture."""
+    """What the compiler said of a model on an FPGA; the time is simulated, milliseconds a picture.
+
+    `sku` is the kind of card. Of what does not fit it (`fits` False) there are no figures.
+    """
 
     offloaded_ops: int
     host_ops: int
-    latency_ms: float
+    latency_ms: float | None
     bound_by: str
+    sku: str = ""
+    fits: bool | None = None
+    tiles: int | None = None
+    vectors: int | None = None
+    inferences_per_second: float | None = None
+    host_reasons: tuple[HostReason, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,21 +163,34 @@ def _versioned(entry: Entry, status: Mapping[str, Any]) -> Entry:
     number = status.get("latestVersion" if entry.kind == "FpgaModel" else "imageVersion")
     versions = {version["version"]: version for version in status.get("versions") or ()}
     chosen = versions.get(number, {})
-    told = status.get("device") or {}
-    device = (
-        Device(
-            told.get("offloadedOps", 0), told.get("hostOps", 0), told["latencyMs"], told.get("boundBy", "")
-        )
-        if "latencyMs" in told
-        else None
-    )
     return replace(
         entry,
         version=number,
         model_version=status.get("modelVersion"),
         digest=chosen.get("digest", "") or str(status.get("image") or "").rpartition("@")[2],
         size_bytes=chosen.get("sizeBytes"),
-        device=device,
+        device=_device(status.get("device") or {}),
+    )
+
+
+def _device(told: Mapping[str, Any]) -> Device | None:
+    """Return what a status says of the device; None where it says nothing, or where the host computes everything."""
+    if "latencyMs" not in told and told.get("fits") is not False:
+        return None
+    return Device(
+        offloaded_ops=told.get("offloadedOps", 0),
+        host_ops=told.get("hostOps", 0),
+        latency_ms=told.get("latencyMs"),
+        bound_by=told.get("boundBy", ""),
+        sku=told.get("sku", ""),
+        fits=told.get("fits"),
+        tiles=told.get("tiles"),
+        vectors=told.get("vectors"),
+        inferences_per_second=told.get("inferencesPerSecond"),
+        host_reasons=tuple(
+            HostReason(entry["operator"], entry["count"], entry["reason"])
+            for entry in told.get("hostReasons") or ()
+        ),
     )
 
 

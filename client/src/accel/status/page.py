@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from accel.status.entry import Entry
+from accel.status.entry import Device, Entry
 from accel.status.jobs import Progress
 from accel.status.pods import Pod
 from accel.status.report import Report
@@ -11,6 +11,7 @@ from accel.status.words import WIDTH, age, clip, short_digest, size, wrapped
 
 __all__ = ["page"]
 
+HOST_OPERATORS = 4  # of a page; -o json has all that the status has
 DEPTH = {"FpgaModel": 0, "AccelImage": 1, "AccelService": 2}
 
 
@@ -44,6 +45,8 @@ def _entry(entry: Entry, indent: int, left: int, now: datetime) -> Iterator[str]
     head = f"{' ' * indent}{entry.title}".ljust(left)
     yield from _columns(head, entry.state, _facts(entry))
     inner = indent + 4
+    if entry.device is not None and entry.device.host_reasons:
+        yield from wrapped(f"on the host: {_on_host(entry.device)}", inner, 2)
     yield from _matter(entry, inner, now)
     for note in entry.notes:
         yield from wrapped(note, inner, 2)
@@ -76,11 +79,7 @@ def _facts(entry: Entry) -> Iterator[str]:
             yield f"version {entry.version}"
         yield from _bytes(entry)
         if entry.device is not None:
-            device = entry.device
-            yield f"{device.offloaded_ops} of {device.offloaded_ops + device.host_ops} operators on the FPGA"
-            yield f"{device.latency_ms:.3g} ms simulated" + (
-                f" (bound by {device.bound_by})" if device.bound_by else ""
-            )
+            yield from _device(entry.device)
     elif entry.kind == "AccelImage":
         if entry.version is not None:
             yield f"image {entry.version}"
@@ -103,6 +102,35 @@ def _facts(entry: Entry) -> Iterator[str]:
             yield f"revision {entry.revision}"
         if entry.address:
             yield entry.address
+
+
+def _device(device: Device) -> Iterator[str]:
+    """Yield what the compiler said: the figures of a program that fits, or that it does not."""
+    if device.fits is False:
+        yield f"does not fit {device.sku or 'the FPGA'}"
+        return
+    yield f"{device.offloaded_ops} of {device.offloaded_ops + device.host_ops} operators on the FPGA" + (
+        f" ({device.sku})" if device.sku else ""
+    )
+    if device.tiles is not None and device.vectors is not None:
+        yield f"fits with {device.tiles} tiles and {device.vectors} vectors"
+    yield f"{device.latency_ms:.3g} ms simulated" + (
+        f" (bound by {device.bound_by})" if device.bound_by else ""
+    )
+    if device.inferences_per_second is not None:
+        rate = device.inferences_per_second
+        yield f"{rate:,.0f} pictures/s" if rate >= 10 else f"{rate:.3g} pictures/s"
+
+
+def _on_host(device: Device) -> str:
+    """Return which operators stay on the host, and why: the most frequent first, what has one reason together."""
+    shown = device.host_reasons[:HOST_OPERATORS]
+    by_reason: dict[str, list[str]] = {}
+    for entry in shown:
+        by_reason.setdefault(entry.reason, []).append(f"{entry.count} {entry.operator}")
+    told = [f"{', '.join(operators)} ({reason})" for reason, operators in by_reason.items()]
+    more = len(device.host_reasons) - len(shown)
+    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
 
 
 def _asked(entry: Entry, there: int | None) -> str:
