@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from google.protobuf.message import DecodeError
 from npu import oracle
@@ -18,37 +17,7 @@ from npu.compiler.options import options
 from npu.compiler.partition import choose
 from npu.errors import CompileError, NothingToOffload, NpuError, SkuError, UnsupportedModel
 from npu.sku import load_sku
-
-ORT_OPTIONS = ort.SessionOptions()
-ORT_OPTIONS.intra_op_num_threads = 1
-
-
-def infer(model, feeds):
-    session = ort.InferenceSession(model.SerializeToString(), ORT_OPTIONS)
-    names = [value.name for value in session.get_outputs()]
-    return dict(
-        zip(names, session.run(None, {v.name: feeds[v.name] for v in session.get_inputs()}), strict=True)
-    )
-
-
-def through_device(compiled, feeds):
-    """Run the parts as the model server does; every tensor that they make, by name."""
-    tensors = dict(feeds)
-    if compiled.pre is not None:
-        tensors |= infer(compiled.pre, tensors)
-    pictures = tensors[compiled.device_input]
-    results = [oracle.run(compiled.program, picture) for picture in pictures]
-    tensors[compiled.device_output] = np.stack(results)
-    if compiled.post is not None:
-        tensors |= infer(compiled.post, tensors)
-    return tensors
-
-
-def chains_of(compiled):
-    return [
-        (chain.kind.name, (chain.stage.name or "NONE").replace("|", "+").lower())
-        for chain in compiled.program.chains
-    ]
+from whole_models import chains_of, infer, through_device
 
 
 def plain(n):

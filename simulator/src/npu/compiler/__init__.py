@@ -15,7 +15,7 @@ from npu.compiler.graph import label, load
 from npu.compiler.lowering import lower
 from npu.compiler.operators import judge
 from npu.compiler.options import Options, options
-from npu.compiler.partition import choose, why_outside
+from npu.compiler.partition import choose
 from npu.compiler.split import split
 from npu.compiler.verdicts import Role
 from npu.errors import UnsupportedModel
@@ -81,7 +81,7 @@ def _compile(model: Any, chosen: Options, machine: Sku, name: str | None) -> Com
     host = split(graph, region, program)
     inside = set(region.nodes)
     stays = [
-        (node, why_outside(verdict))
+        (node, region.why_outside(index, verdict))
         for index, (node, verdict) in enumerate(zip(graph.nodes, verdicts, strict=True))
         if index not in inside
     ]

@@ -101,6 +101,8 @@ def _evaluate(node: Any, constants: dict[str, Any], opsets: dict[str, int]) -> N
             return None
         return np.ascontiguousarray(feeds[node.input[0]].transpose(perm))
     try:
+        if node.op_type == "Unsqueeze" and len(node.attribute) == 1:  # up to opset 12; the evaluator knows 13
+            return np.expand_dims(feeds[node.input[0]], tuple(node.attribute[0].ints))
         found = ReferenceEvaluator(node, opsets=opsets).run(None, feeds)[0]
     except Exception:  # whatever the evaluator cannot do stays a node
         return None

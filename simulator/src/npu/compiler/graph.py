@@ -154,7 +154,7 @@ def _infer_shapes(graph: Graph) -> None:
     # On a copy without the nodes' large constants: their values matter for nothing but shapes given as
     # tensors.
     slim = onnx.ModelProto()
-    slim.ir_version = graph.model.ir_version
+    slim.ir_version = max(graph.model.ir_version, 4)  # before, constants had to be listed as inputs
     slim.opset_import.extend(graph.model.opset_import)
     slim.functions.extend(graph.model.functions)
     slim.graph.name = "shapes"

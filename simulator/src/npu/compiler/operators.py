@@ -43,6 +43,7 @@ _NO_SUCH = {
         "ThresholdedRelu"
     ),
     "it makes something else than a picture": "Flatten Squeeze Unsqueeze Shape Gather",
+    "probabilities are computed on the host": "LogSoftmax Softmax",
     "the device normalises with constants only": (
         "GroupNormalization InstanceNormalization LRN LayerNormalization LpNormalization MeanVarianceNormalization "
         "ReduceL1 ReduceL2 ReduceSumSquare RMSNormalization"
@@ -84,6 +85,8 @@ def _judge(graph: Graph, index: int, known: dict[str, Layout], verdicts: list[Ve
         return on_host("it has more than one output")
     for name in [*graph.inputs_of(index), node.output[0]]:
         reason = _no_picture(graph, name, known)
+        if reason is not None and node.op_type == "Reshape":
+            reason = NO_SUCH["Flatten"]
         if reason is not None:
             return on_host(reason)
     if node.op_type in NCHW_OPERATORS and Layout.NHWC in (known[node.input[0]], known[node.output[0]]):
@@ -96,8 +99,10 @@ def _judge(graph: Graph, index: int, known: dict[str, Layout], verdicts: list[Ve
 
 def _no_picture(graph: Graph, name: str, known: dict[str, Layout]) -> str | None:
     shape = graph.shapes.get(name, ())
+    if name in graph.shapes and len(shape) != 4:
+        return "it works on something else than pictures"
     if len(shape) != 4 or None in shape[1:]:
-        return "it works on something else than pictures of known height, width and channels"
+        return "height, width or channels of its pictures are not known; export the model with fixed ones"
     lengths = [length or 0 for length in shape[1:]]
     if max(lengths) > MAX_SIDE or math.prod(lengths) > MAX_NUMBERS:
         return "its pictures are larger than any device"

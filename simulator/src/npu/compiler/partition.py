@@ -15,7 +15,7 @@ from npu.compiler.graph import Graph, label
 from npu.compiler.verdicts import Role, Verdict, real_readers
 from npu.errors import NothingToOffload
 
-__all__ = ["Region", "choose", "why_outside"]
+__all__ = ["Region", "choose"]
 
 # What may read the region's input: no float16 stage on raw pictures.
 STARTERS = ("Add", "AveragePool", "Concat", "Conv", "MaxPool", "Sum")
@@ -30,6 +30,15 @@ class Region:
     outputs: tuple[str, ...]
     input_layout: Layout
     output_layouts: tuple[Layout, ...]
+    dropped: frozenset[int]  # could run there too, but more tensors would have to leave the device
+
+    def why_outside(self, index: int, verdict: Verdict) -> str:
+        """The reason of a node that is not in the region."""
+        if verdict.role is Role.VIEW:
+            return "it only lays a tensor out anew where the device ends"
+        if index in self.dropped:
+            return "behind the last convolution; with it more tensors would have to leave the device"
+        return verdict.reason or "outside of the largest part that depends on one tensor"
 
 
 def choose(graph: Graph, verdicts: list[Verdict]) -> Region:
@@ -57,15 +66,6 @@ def choose(graph: Graph, verdicts: list[Verdict]) -> Region:
     if best is None:
         raise _nothing(graph, verdicts)
     return best[1]
-
-
-def why_outside(verdict: Verdict) -> str:
-    """The reason of a node that is not in the region."""
-    if verdict.role is Role.VIEW:
-        return "it only lays a tensor out anew where the device ends"
-    return (
-        verdict.reason or "outside of the largest part that depends on one tensor, or behind its last product"
-    )
 
 
 def _starts(graph: Graph, verdicts: list[Verdict], start: str) -> bool:
@@ -99,7 +99,12 @@ def _region(
         outputs.append(name)
         nodes |= reshaped
     return Region(
-        tuple(sorted(nodes)), start, tuple(outputs), known[start], tuple(known[name] for name in outputs)
+        tuple(sorted(nodes)),
+        start,
+        tuple(outputs),
+        known[start],
+        tuple(known[name] for name in outputs),
+        frozenset(work - nodes),
     )
 
 

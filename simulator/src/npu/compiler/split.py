@@ -187,25 +187,24 @@ def _model(graph: Graph, name: str, nodes: list[Any], inputs: list[str], outputs
     """A model of these nodes with the constants that they read, in the order in which they read them."""
     read = [name for node in nodes for name in reads(node)]
     constants = [graph.constants[n] for n in dict.fromkeys(read) if n in graph.constants]
-    made = helper.make_graph(
-        nodes,
-        name,
-        [_info(graph, n) for n in inputs],
-        [_info(graph, n) for n in outputs],
-        initializer=constants,
-    )
-    opsets = list(graph.model.opset_import)
-    if any(node.domain == "com.microsoft" for node in nodes) and all(
-        o.domain != "com.microsoft" for o in opsets
-    ):
-        opsets.append(helper.make_opsetid("com.microsoft", 1))
-    return helper.make_model(
-        made,
-        opset_imports=opsets,
+    # Field by field: the helpers of onnx would copy all constants twice.
+    model = onnx.ModelProto(
         ir_version=max(graph.model.ir_version, LEAST_IR),
         producer_name="npu",
-        functions=list(graph.model.functions),
+        opset_import=graph.model.opset_import,
+        functions=graph.model.functions,
     )
+    if any(node.domain == "com.microsoft" for node in nodes) and all(
+        opset.domain != "com.microsoft" for opset in model.opset_import
+    ):
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    made = model.graph
+    made.name = name
+    made.node.extend(nodes)
+    made.input.extend(_info(graph, n) for n in inputs)
+    made.output.extend(_info(graph, n) for n in outputs)
+    made.initializer.extend(constants)
+    return model
 
 
 def _info(graph: Graph, name: str) -> Any:
