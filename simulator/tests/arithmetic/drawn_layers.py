@@ -287,11 +287,8 @@ def residual(d: Draw) -> None:
 def concat(d: Draw) -> None:
     """A dense block's step: new numbers behind old ones, and all of them normalised."""
     d.input(2, 2, d.choose(3, 14, 30))
-    new = d.add(
-        Kind.CONV, 0, d.choose(2, 5), stage=d.stage(), kernel=d.choose(ONE, (2, 2)), pad=NONE, after=ONE
-    )
-    if d.tensors[new].shape[:2] != (2, 2):
-        new = d.add(Kind.MAX_POOL, new, kernel=(2, 2))
+    k = d.choose(1, 2)
+    new = d.add(Kind.CONV, 0, d.choose(2, 5), stage=d.stage(), kernel=(k, k), after=(k - 1, k - 1))
     both = d.add(Kind.CONCAT, 0, residual=new)
     last = d.add(Kind.IDENTITY, both, stage=AFFINE | Stage.RELU)
     d.outputs = d.choose((), (both, last), (last, new))
