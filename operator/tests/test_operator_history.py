@@ -99,7 +99,7 @@ def test_an_image_keeps_what_services_name_run_and_could_fall_back_to() -> None:
     }
     me = owner("AccelImage")
     image = body("AccelImage", "digits", spec.dump(), there)
-    seen = observe_image(store, me, spec, image, slot=True, running=0, fault=None)
+    seen = observe_image(store, me, spec, image, slot=True, fault=None)
     plan = plan_image(ImageDesired(me, spec), seen, CONFIG, NOW)
     assert [v["version"] for v in plan.status["versions"]] == [9, 5, 4, 2, 1]
 
@@ -113,7 +113,7 @@ def test_a_model_keeps_what_images_name_and_are_built_from() -> None:
     there = {"versions": versions(6, 5, 4, 3, 2, 1), "latestVersion": 5}
     me = owner("FpgaModel")
     model = body("FpgaModel", "digits", spec.dump(), there)
-    seen = observe_model(store, me, model, slot=True, running=0, fault=None)
+    seen = observe_model(store, me, model, slot=True, fault=None)
     plan = plan_model(ModelDesired(me, spec), seen, CONFIG, NOW)
     assert [v["version"] for v in plan.status["versions"]] == [6, 5, 4, 3, 2]
 

@@ -82,7 +82,7 @@ def stalled(reason: str) -> dict[str, str]:
 DOWN: dict[str, Any] = {"reason": "RegistryUnavailable", "message": "registry down", "retry": True}
 CASES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "nothing yet: the Job is made": ({}, working("JobStarting")),
-    "no slot: says that it waits for one": ({"slot": False, "running": 2}, working("WaitingForJobSlot")),
+    "no slot: says that it waits for one": ({"slot": False}, working("WaitingForJobSlot")),
     "pod not there yet": ({"jobs": (job(NAME),)}, working("JobStarting")),
     "fetching": (pods("Pending", fetch=RUNNING, convert={}, push={}), working("Fetching")),
     "between two steps": (

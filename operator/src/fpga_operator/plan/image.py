@@ -11,6 +11,7 @@ from fpga_operator.plan.asked import Loss, losses, present, request, unanswered
 from fpga_operator.plan.conditions import Conditions, Situation, changes
 from fpga_operator.plan.history import kept, merged, remembered
 from fpga_operator.plan.jobflow import Flow, Jobs, follow, superseded, unusable
+from fpga_operator.plan.jobline import steady
 from fpga_operator.plan.jobs import build_job
 from fpga_operator.plan.modelref import ModelSeen, choose
 from fpga_operator.plan.types import IMAGE_LABEL, Fault, Manifest, Owner, Plan, labels_for
@@ -198,6 +199,7 @@ def _told(
         _stand(conditions, status, "Failed", Verdict(Situation.FAILED, *story), gone)
         return status.model_copy(update={"creation_state": "Failed"})
     progress = flow.progress or ("JobStarting", "the Job is starting")
+    progress = steady(progress, status.condition("Ready"))
     if lost is not None:
         again = f"image {lost.version} is gone from the registry and is made again: {progress[1]}"
         progress = ("RegistryContentLost", again)

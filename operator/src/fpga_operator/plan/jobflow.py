@@ -9,6 +9,8 @@ from typing import Any
 
 from fpga_operator.api.fpgamodel import JobRecord
 from fpga_operator.config import Config
+from fpga_operator.plan import jobline
+from fpga_operator.plan.jobline import JobHolder
 from fpga_operator.plan.jobview import Failure, JobView, Phase, view
 from fpga_operator.plan.patience import (
     OUTSIDE,
@@ -31,7 +33,7 @@ class Jobs:
     jobs: tuple[Manifest, ...] = ()
     pods: tuple[Manifest, ...] = ()
     slot: bool = True
-    running: int = 0  # Jobs of the whole cluster that run now, for the message
+    holders: tuple[JobHolder, ...] = ()  # whose Jobs run now, in the whole cluster
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def follow(owner: Owner, record: JobRecord, there: Jobs, config: Config, now: da
         suspended = Ref("Job", owner.namespace, name, seen.uid)
         return Flow(record, known=checking, progress=_retrying(record) or told, deletes=(*deletes, suspended))
     if seen.phase is Phase.MISSING:
-        return _start(record, there, config, deletes, now)
+        return _start(owner, record, there, config, deletes, now)
     if seen.phase is Phase.ACTIVE:
         return Flow(
             record if checking else _with(record, outcome="Running"),
@@ -164,7 +166,9 @@ def _with(record: JobRecord, **changes: Any) -> JobRecord:
     return record.model_copy(update=changes)
 
 
-def _start(record: JobRecord, there: Jobs, config: Config, deletes: tuple[Ref, ...], now: datetime) -> Flow:
+def _start(
+    owner: Owner, record: JobRecord, there: Jobs, config: Config, deletes: tuple[Ref, ...], now: datetime
+) -> Flow:
     if record.retry_time is not None and parse_time(record.retry_time) > now:
         # The failed Job is gone before its time (given up, or deleted by a hand): keep to the backoff.
         wait = (parse_time(record.retry_time) - now).total_seconds()
@@ -178,11 +182,7 @@ def _start(record: JobRecord, there: Jobs, config: Config, deletes: tuple[Ref, .
     if not there.slot:
         return Flow(
             record,
-            progress=(
-                "WaitingForJobSlot",
-                # No count of those that run: it would change the status of all who wait with each Job.
-                f"waits for a Job slot: at most {config.max_concurrent_jobs} Jobs run at once",
-            ),
+            progress=jobline.story(config.max_concurrent_jobs, there.holders, owner.namespace),
             deletes=deletes,
             waits_for_slot=True,
             known=checking,

@@ -17,6 +17,7 @@ from fpga_operator.plan.asked import Loss, losses, present, unanswered
 from fpga_operator.plan.conditions import Conditions, Situation, changes
 from fpga_operator.plan.history import kept, merged, remembered
 from fpga_operator.plan.jobflow import Jobs, follow, unusable
+from fpga_operator.plan.jobline import steady
 from fpga_operator.plan.jobs import convert_job
 from fpga_operator.plan.jobview import Failure
 from fpga_operator.plan.madefrom import DEFAULTS, former_name, inputs
@@ -126,7 +127,8 @@ def plan_model(desired: ModelDesired, observed: ModelObserved, config: Config, n
     elif flow.known:
         _known(conditions, desired, status, available)
     else:
-        reason, message = flow.progress or ("JobStarting", "the Job is starting")
+        progress = flow.progress or ("JobStarting", "the Job is starting")
+        reason, message = steady(progress, previous.condition("Ready"))
         if lost:
             reason, message = "RegistryContentLost", f"{_lost(previous)} and is made again: {message}"
         for kind in SUB:

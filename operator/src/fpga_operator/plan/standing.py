@@ -157,11 +157,11 @@ class Standing:
                 + f"; see kubectl logs {late[0].name}, then correct spec.imageRef or raise "
                 "spec.rollout.progressDeadlineSeconds",
             )
-        refused = next((pod for pod in fleet.new if pod.refusal and not pod.ready), None)
+        refused = next(((pod, pod.refusal) for pod in fleet.new if pod.refusal and not pod.ready), None)
         if refused is not None and not (self.was_out() and fleet.ready):
-            reason, told = refused.refusal
+            pod, (reason, told) = refused
             return Verdict(
-                Situation.FAILED, reason, f"{figures}; {refused.name} on {refused.node} is refused: {told}"
+                Situation.FAILED, reason, f"{figures}; {pod.name} on {pod.node} is refused: {told}"
             )
         if told := self.skus.lacking():
             situation = Situation.DEGRADED if fleet.ready else Situation.UNSCHEDULABLE

@@ -17,6 +17,7 @@ from fpga_operator.plan.devices import DeviceView, NodeView, ServingPod, devices
 from fpga_operator.plan.fleet import ServiceObserved
 from fpga_operator.plan.image import ImageObserved
 from fpga_operator.plan.jobflow import Jobs
+from fpga_operator.plan.jobline import JobHolder
 from fpga_operator.plan.model import ModelObserved
 from fpga_operator.plan.modelref import ModelSeen
 from fpga_operator.plan.serving import ImageSeen
@@ -45,13 +46,24 @@ def read_status(model: type[S], body: Manifest) -> S:
         return model()
 
 
-def job_world(store: Store, owner: Owner, label: str, *, slot: bool, running: int) -> Jobs:
+def job_holders(store: Store) -> tuple[JobHolder, ...]:
+    """Return whose Jobs run now."""
+    kinds = {MODEL_LABEL: "FpgaModel", IMAGE_LABEL: "AccelImage"}
+    return tuple(
+        JobHolder(kinds[label], job["metadata"]["namespace"], name)
+        for job in store.running_jobs()
+        for label, name in (job["metadata"].get("labels") or {}).items()
+        if label in kinds
+    )
+
+
+def job_world(store: Store, owner: Owner, label: str, *, slot: bool) -> Jobs:
     """Return the Jobs of an object and their pods."""
     return Jobs(
         jobs=tuple(store.owned(owner.uid, "Job")),
         pods=tuple(store.labelled("Pod", owner.namespace, label, owner.name)),
         slot=slot,
-        running=running,
+        holders=() if slot else job_holders(store),
     )
 
 
@@ -61,12 +73,11 @@ def observe_model(
     body: Manifest,
     *,
     slot: bool,
-    running: int,
     fault: Fault | None,
     lost: frozenset[str] = frozenset(),
 ) -> ModelObserved:
     """Return a model's world."""
-    jobs = job_world(store, owner, MODEL_LABEL, slot=slot, running=running)
+    jobs = job_world(store, owner, MODEL_LABEL, slot=slot)
     return ModelObserved(
         status=read_status(FpgaModelStatus, body),
         jobs=jobs,
@@ -96,7 +107,6 @@ def observe_image(
     body: Manifest,
     *,
     slot: bool,
-    running: int,
     fault: Fault | None,
     lost: frozenset[str] = frozenset(),
 ) -> ImageObserved:
@@ -104,7 +114,7 @@ def observe_image(
     return ImageObserved(
         status=read_status(AccelImageStatus, body),
         model=model_seen(store, owner.namespace, spec.model_ref.name),
-        jobs=job_world(store, owner, IMAGE_LABEL, slot=slot, running=running),
+        jobs=job_world(store, owner, IMAGE_LABEL, slot=slot),
         fault=fault,
         lost=lost,
         pinned=references.images_named(store, owner.namespace, owner.name),

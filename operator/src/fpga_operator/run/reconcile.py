@@ -122,20 +122,17 @@ class Reconciler:
 
     def _plan(self, owner: Owner, body: Manifest, *, slot: bool, fault: Fault | None) -> Plan:
         now, store, config = self._now(), self._store, self._config
-        running = self._slots.running() - (1 if slot else 0)
         try:
             if owner.kind == "FpgaModel":
                 model = FpgaModelSpec.model_validate(body["spec"])
                 lost = self.lost(model_repository(owner))
-                world = observe_model(store, owner, body, slot=slot, running=running, fault=fault, lost=lost)
+                world = observe_model(store, owner, body, slot=slot, fault=fault, lost=lost)
                 return plan_model(ModelDesired(owner, model), world, config, now)
             if owner.kind == "AccelImage":
                 image = AccelImageSpec.model_validate(body["spec"])
                 wanted = ImageDesired(owner, image)
                 lost = self.lost(image_repository(wanted))
-                seen = observe_image(
-                    store, owner, image, body, slot=slot, running=running, fault=fault, lost=lost
-                )
+                seen = observe_image(store, owner, image, body, slot=slot, fault=fault, lost=lost)
                 return plan_image(wanted, seen, config, now)
             service = AccelServiceSpec.model_validate(body["spec"])
             around = observe_service(store, owner, service, body, fault=fault)
