@@ -14,17 +14,17 @@ from test_operator_model import plan as plan_model
 A, B, C, D = (JobHolder("FpgaModel", "demo", name) for name in "abcd")
 IMAGE, FAR, FARTHER = JobHolder("AccelImage", "demo", "a"), *(JobHolder("FpgaModel", "far", n) for n in "xy")
 
+BEGAN = "; as it began to wait, they were those of "
 TOLD = {
     # name: (who has the slots) -> the sentence behind the limit
     "not known": ((), ""),
-    "one": ((B,), "; as it began to wait, they were those of FpgaModel b"),
-    "both kinds": ((B, IMAGE), "; as it began to wait, they were those of AccelImage a, FpgaModel b"),
-    "another namespace": ((FAR,), "; as it began to wait, they were those of one of another namespace"),
-    "both": ((FAR, A, FARTHER), "; as it began to wait, they were those of FpgaModel a, 2 of other namespaces"),
+    "one": ((B,), f"{BEGAN}FpgaModel b"),
+    "both kinds": ((B, IMAGE), f"{BEGAN}AccelImage a, FpgaModel b"),
+    "another namespace": ((FAR,), f"{BEGAN}one of another namespace"),
+    "both": ((FAR, A, FARTHER), f"{BEGAN}FpgaModel a, 2 of other namespaces"),
     "at most three by name": (
         (D, C, B, A, FAR),
-        "; as it began to wait, they were those of "
-        + "FpgaModel a, FpgaModel b, FpgaModel c, 1 more of this namespace, one of another namespace",
+        f"{BEGAN}FpgaModel a, FpgaModel b, FpgaModel c, 1 more of this namespace, one of another namespace",
     ),
 }  # fmt: skip
 
