@@ -159,6 +159,37 @@ def test_a_layer_that_loses_nothing_is_exact_and_one_that_overflows_is_seen(net:
     assert found.saturated == second.saturated / 2
 
 
+def test_worst_layers_are_explained(net: Callable[..., Any]) -> None:
+    """A difference of two tensors that are nearly the same: the signal goes, the errors stay."""
+    rng = np.random.default_rng(0)
+    n = net(("N", 8, 4, 4))
+    twice = np.concatenate([np.eye(8), np.eye(8)]).reshape(16, 8, 1, 1) * rng.uniform(1, 1.2, (16, 8, 1, 1))
+    minus = np.concatenate([np.eye(8), -np.eye(8)], axis=1).reshape(8, 16, 1, 1)
+    y = n.conv(n.conv("x", 16, (1, 1), weights=twice), 8, (1, 1), weights=minus)
+    given = rng.normal(size=(4, 8, 4, 4)).astype(np.float32)
+    first, difference = (
+        compare(n.model(n.conv(y, 8, (1, 1))), {"x": given}, ["msfp-a10"]).presets[0].layers[:2]
+    )
+    assert first.cause == "the picture and its weights in blocks"
+    assert difference.cause.startswith("its sums cancel")
+    assert difference.parts_db > difference.snr_db + 3
+
+
+def test_every_output_every_kind_of_chain_has_its_error(net: Callable[..., Any]) -> None:
+    n = net(("N", 3, 12, 12))
+    x = n.relu(n.bn(n.conv("x", 16, pads=[1] * 4)))
+    x = n.op("Concat", x, n.conv(n.relu(n.bn(x)), 8, pads=[1] * 4), axis=1, channels=24)
+    x = n.op("AveragePool", n.conv(n.relu(n.bn(x)), 16, (1, 1)), kernel_shape=[2, 2], strides=[2, 2])
+    model = n.model(n.conv(x, 8, pads=[1] * 4), n.conv(n.relu(n.conv(x, 8)), 12))
+    found = compare(model, {"x": np.random.default_rng(0).normal(size=(2, 3, 12, 12)).astype(np.float32)})
+    kinds = {layer.kind for layer in found.presets[0].layers}
+    assert kinds == {"expand", "identity", "conv", "concat", "average_pool"}
+    assert found.presets[0].relative_l2 < 0.1
+    for preset in found.presets:
+        assert len(preset.layers) == 10
+        assert all(0 < layer.snr_db < 60 and layer.cause for layer in preset.layers), preset
+
+
 def test_formats_under_study_need_no_name(small_residual: Any, pictures: Any) -> None:
     """Mantissa bits one by one: each is worth about 6 dB."""
     forms = [bfp.Preset(f"m={m}", 128, 5, m, bfp.Accumulation.FP32_SEQ) for m in (1, 4, 7)]

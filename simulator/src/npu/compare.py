@@ -6,40 +6,23 @@ compared with what it should have been, errors of the layers before it included.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import inf, log10
+from math import inf
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npu import bfp, float16
-from npu.compiler import Compiled, compile_model
-from npu.compiler.geometry import TO_NHWC, Layout, layouts
+from npu import bfp
+from npu.compiler import compile_model
 from npu.compiler.graph import load
 from npu.errors import TensorError
 from npu.execute import Execution, HostGraph, batches, inputs_of
+from npu.layer_errors import LayerError, LayerErrors
 from npu.sku import DEFAULT_SKU
 
-__all__ = ["Comparison", "LayerError", "PresetError", "compare"]
+__all__ = ["Comparison", "PresetError", "compare"]
 
 NUMBERS_AT_ONCE = 200_000  # of one input: what bounds the float32 tensors in memory
-
-
-@dataclass(frozen=True)
-class LayerError:
-    """One chain against the float32 tensor that it stands for.
-
-    `snr_db` is 10 log10(signal / error), both as energies over all pictures; infinite where nothing differs.
-    `loss_db` is how much worse that is than the worst of what the chain reads (a first layer has none): the layer's
-    own share. `saturated` is the share of numbers at float16's largest, 65504.
-    """
-
-    name: str
-    tensor: str
-    kind: str
-    snr_db: float
-    loss_db: float | None
-    saturated: float
 
 
 @dataclass(frozen=True)
@@ -71,7 +54,11 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form; what is infinite is null."""
-        return _finite(asdict(self))  # type: ignore[no-any-return]
+        found = asdict(self)
+        for preset, entry in zip(self.presets, found["presets"], strict=True):
+            for layer, inner in zip(preset.layers, entry["layers"], strict=True):
+                inner["cause"] = layer.cause
+        return _finite(found)  # type: ignore[no-any-return]
 
 
 def compare(
@@ -93,7 +80,7 @@ def compare(
     inputs = inputs_of(model)
     numbers = max(feeds[i.name].size // max(len(feeds[i.name]), 1) for i in inputs)
     parts = list(batches(feeds, inputs, max(1, NUMBERS_AT_ONCE // max(numbers, 1))))
-    axes = layouts(load(model))
+    graph = load(model)
     reference: _Answers | None = None
     results, name = [], ""
     for precision in precisions:
@@ -105,17 +92,17 @@ def compare(
         made = [tensor for tensor in compiled.tensors if tensor]
         float_graph = HostGraph(_with_outputs(model, made))
         execution = Execution(compiled)
-        tally = _Tally(compiled, axes)
+        errors = LayerErrors(compiled, graph)
         wanted, got = _Answers(outputs), _Answers(outputs)
         for number, part in enumerate(parts):
             say(f"{spelt}: batch {number + 1} of {len(parts)}")
             expected = float_graph.run(part)
             wanted.add(expected)
-            tally.expect(expected)
-            got.add(execution.run(part, tally.watch))
+            errors.expect(expected)
+            got.add(execution.run(part, errors.watch))
         reference = wanted
         name = reference.scores()
-        results.append(_result(spelt, tally, reference, got, labels))
+        results.append(_result(spelt, errors, reference, got, labels))
     if reference is None:
         raise TensorError("no precision to compare; name at least one")
     return Comparison(
@@ -124,54 +111,6 @@ def compare(
         accuracy=_accuracy(reference, labels),
         presets=tuple(results),
     )
-
-
-class _Tally:
-    """Energies of signal and error per chain, fed by the oracle while it runs."""
-
-    def __init__(self, compiled: Compiled, axes: Mapping[str, Layout]) -> None:
-        self.compiled, self.axes = compiled, axes
-        chains = len(compiled.program.chains)
-        self.signal, self.error = np.zeros(chains), np.zeros(chains)
-        self.saturated, self.numbers = np.zeros(chains, np.int64), np.zeros(chains, np.int64)
-        self._expected: dict[str, NDArray[Any]] = {}
-        self._picture = [0] * chains
-
-    def expect(self, tensors: Mapping[str, NDArray[Any]]) -> None:
-        """The next batch's float32 tensors."""
-        self._picture = [0] * len(self._picture)
-        self._expected = {
-            name: tensors[name].transpose(TO_NHWC) if self.axes[name] is Layout.NCHW else tensors[name]
-            for name in set(self.compiled.tensors) - {""}
-        }
-
-    def watch(self, index: int, result: bfp.Float32) -> None:
-        """One chain's result for the next picture of the batch."""
-        self.saturated[index] += np.count_nonzero(np.abs(result) >= float16.LARGEST)
-        self.numbers[index] += result.size
-        tensor = self.compiled.tensors[index]
-        if tensor:
-            expected = self._expected[tensor][self._picture[index]].astype(np.float64)
-            self.signal[index] += np.square(expected).sum()
-            self.error[index] += np.square(expected - result).sum()
-        self._picture[index] += 1
-
-    def layers(self) -> tuple[LayerError, ...]:
-        """Every chain that has a float32 tensor, in the order of execution."""
-        program = self.compiled.program
-        reached = {0: inf}  # tensor -> the SNR with which its readers begin
-        found = []
-        for index, chain in enumerate(program.chains):
-            before = min(reached[t] for t in (chain.source, chain.residual) if t is not None)
-            tensor = self.compiled.tensors[index]
-            snr = _decibels(self.signal[index], self.error[index]) if tensor else before
-            reached[chain.target] = snr
-            if tensor:
-                loss = None if inf in (before, snr) else before - snr
-                share = float(self.saturated[index] / max(self.numbers[index], 1))
-                name = program.chain_names[index]
-                found.append(LayerError(name, tensor, chain.kind.name.lower(), snr, loss, share))
-        return tuple(found)
 
 
 class _Answers:
@@ -199,7 +138,7 @@ class _Answers:
 
 
 def _result(
-    precision: str, tally: _Tally, wanted: _Answers, got: _Answers, labels: NDArray[Any] | None
+    precision: str, errors: LayerErrors, wanted: _Answers, got: _Answers, labels: NDArray[Any] | None
 ) -> PresetError:
     error = signal = 0.0
     for name in wanted.names:
@@ -216,8 +155,8 @@ def _result(
         relative_l2=float((error / signal) ** 0.5) if signal else float(error > 0),
         agreement=agreement,
         accuracy=_accuracy(got, labels),
-        saturated=float(tally.saturated.sum() / max(tally.numbers.sum(), 1)),
-        layers=tally.layers(),
+        saturated=errors.saturated,
+        layers=errors.layers(),
     )
 
 
@@ -248,12 +187,6 @@ def _with_outputs(model: Any, tensors: Sequence[str]) -> Any:
         if name not in there:
             wider.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     return wider
-
-
-def _decibels(signal: float, error: float) -> float:
-    if error == 0:
-        return inf
-    return 10 * log10(signal / error) if signal else -inf
 
 
 def _finite(value: Any) -> Any:

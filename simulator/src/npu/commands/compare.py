@@ -93,14 +93,14 @@ def _csv(found: "Comparison") -> str:
     """One line per format and layer."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(["precision", "layer", "tensor", "kind", "snr_db", "loss_db", "saturated"])
+    header = ("snr_db", "before_db", "input_db", "weights_db", "saturated", "cause")
+    rows.writerow(["precision", "layer", "tensor", "kind", *header])
     for preset in found.presets:
         for layer in preset.layers:
-            loss = "" if layer.loss_db is None else f"{layer.loss_db:.3f}"
-            snr = f"{layer.snr_db:.3f}"
-            rows.writerow(
-                [preset.precision, layer.name, layer.tensor, layer.kind, snr, loss, f"{layer.saturated:.6g}"]
-            )
+            numbers = (layer.snr_db, layer.before_db, layer.input_db, layer.weights_db)
+            cells = ["" if number is None else f"{number:.3f}" for number in numbers]
+            names = [preset.precision, layer.name, layer.tensor, layer.kind]
+            rows.writerow([*names, *cells, f"{layer.saturated:.6g}", layer.cause])
     return out.getvalue()
 
 
@@ -126,15 +126,19 @@ def _table(found: "Comparison", is_random: bool) -> str:
     text += _columns(rows)
     for preset in found.presets:
         text += f"\nworst layers in {preset.precision}\n"
-        text += _columns(
-            [
-                ("  SNR", "of it its own", "saturated", "layer"),
-                *(
-                    (f"  {_db(w.snr_db)}", _db(w.loss_db), _percent(w.saturated), f"{w.name} ({w.kind})")
-                    for w in preset.worst(WORST)
-                ),
-            ]
-        )
+        worst = [("  SNR", "before", "input", "weights", "mostly by", "layer")]
+        worst += [
+            (
+                f"  {_db(layer.snr_db)}",
+                _db(layer.before_db),
+                _db(layer.input_db),
+                _db(layer.weights_db),
+                layer.cause,
+                f"{layer.name} ({layer.kind})",
+            )
+            for layer in preset.worst(WORST)
+        ]
+        text += _columns(worst)
     return text
 
 
