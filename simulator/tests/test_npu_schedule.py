@@ -65,8 +65,8 @@ def test_plan(channels, convolutions, groups, expected):
 BROKEN = {
     "nothing loaded": (lambda plan: (), "loaded nowhere"),
     "one missing": (lambda plan: plan[:1] + plan[2:], "load 1 is not of chain 0 from tile 36"),
-    "cut off": (lambda plan: plan[:-1], "chain 1 is not loaded whole"),
-    "one too many": (lambda plan: (*plan, plan[-1]), "is not of chain 2"),
+    "cut off": (lambda plan: plan[:-1], "load 4 is not of chain 1 from tile 0"),
+    "one too many": (lambda plan: (*plan, plan[-1]), "load 5 is of no chain"),
     "two chains in one buffer": (
         lambda plan: (*plan[:4], dataclasses.replace(plan[4], buffer=1), *plan[5:]),
         "load 4 goes into the buffer that chain 0 computes from",
@@ -76,7 +76,7 @@ BROKEN = {
     "no tile": (lambda plan: (dataclasses.replace(plan[0], tiles=0), *plan), "0 tiles"),
     "the same buffer twice": (
         lambda plan: (plan[0], dataclasses.replace(plan[1], buffer=0), *plan[2:]),
-        "continues",
+        "load 1 goes into the buffer that chain 0 computes from",
     ),
 }
 

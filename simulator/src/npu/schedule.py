@@ -11,9 +11,13 @@ from itertools import groupby
 from npu.chain import Chain, Kind, Load, Tensor
 from npu.sku import Sku
 
-__all__ = ["MATRIX_BUFFER_TILES", "load_contradiction", "plan_loads", "tiles_of"]
+__all__ = ["BANDS", "MATRIX_BUFFER_TILES", "bands_of", "load_contradiction", "plan_loads", "tiles_of"]
 
 MATRIX_BUFFER_TILES = 64  # V: the firmware splits the matrix registers 0/64, whatever else the machine has
+
+BANDS = (
+    4  # of rows; a tile takes 232 cycles to load (D), a quarter of the rows of 37 x 37 takes 342 to compute
+)
 
 
 def plan_loads(chains: Sequence[Chain], tensors: Sequence[Tensor], sku: Sku) -> tuple[Load, ...]:
@@ -22,7 +26,8 @@ def plan_loads(chains: Sequence[Chain], tensors: Sequence[Tensor], sku: Sku) -> 
     A chain alone is cut at output tiles, as many as fit a buffer; if one output tile's weights are more than a
     buffer, they come in parts along ky, kx, depth and the partial sums wait in the matrix unit. Each part takes
     the buffer that the part before does not compute from. Chains of one group share a fill, or take both
-    buffers. Never plans with more than the firmware's buffers, so that a plan for a larger SKU runs on a
+    buffers; a group with more weights than both hold runs in bands of rows, and all its weights come again for
+    each. Never plans with more than the firmware's buffers, so that a plan for a larger SKU runs on a
     smaller one.
     """
     room = min(MATRIX_BUFFER_TILES, sku.matrix_rf // 2)
@@ -32,11 +37,11 @@ def plan_loads(chains: Sequence[Chain], tensors: Sequence[Tensor], sku: Sku) -> 
     buffer = 0
     for _, members in groupby(range(len(chains)), key=lambda index: chains[index].group):
         group = list(members)
-        fills = (
-            _resident(group, chains, tensors, room)
-            if len(group) > 1
-            else _parts(group[0], chains, tensors, room)
-        )
+        bands = bands_of([chains[index] for index in group], tensors)
+        if bands:
+            fills = [fill for index in group for fill in _parts(index, chains, tensors, room)] * bands
+        else:
+            fills = list(_resident(group, chains, tensors, room))
         for fill in fills:
             loads += [Load(chain, first, tiles, buffer) for chain, first, tiles in fill]
             buffer = 1 - buffer
@@ -50,32 +55,44 @@ def load_contradiction(
     if not loads:
         fits = tiles_of(chains, tensors) <= 2 * MATRIX_BUFFER_TILES
         return None if fits else "its weights are loaded nowhere and do not all fit the matrix registers"
-    expected, held = (0, 0), 0  # the next chain and tile; tiles in the fill at hand
-    for index, load in enumerate(loads):
-        before = loads[index - 1] if index else None
-        chain, first = expected
-        if chain == len(chains) or (load.chain, load.first) != expected or load.buffer not in (0, 1):
-            return (
-                f"load {index} is not of chain {chain} from tile {first} on, or its buffer is neither 0 nor 1"
-            )
-        left = _tiles(chain, chains, tensors) - first
-        same = before is not None and before.buffer == load.buffer
-        if before is not None and same and chains[before.chain].group != chains[chain].group:
-            return f"load {index} goes into the buffer that chain {before.chain} computes from"
-        if before is not None and same and before.chain == chain:
-            return f"load {index} continues the load before it"
-        held = load.tiles + (held if same else 0)
-        if not 0 < load.tiles <= left or held > MATRIX_BUFFER_TILES:
-            return f"load {index} has {load.tiles} tiles, or more than a buffer holds"
-        expected = (chain + 1, 0) if load.tiles == left else (chain, first + load.tiles)
-    if expected != (len(chains), 0):
-        return f"chain {expected[0]} is not loaded whole"
-    for _, members in groupby(loads, key=lambda load: chains[load.chain].group):
-        run = list(members)
-        together = len({load.chain for load in run}) > 1
-        if together and len(list(groupby(load.buffer for load in run))) > 2:
-            return f"the group of chain {run[0].chain} is not in the matrix registers as a whole"
-    return None
+    at = 0
+    for _, found in groupby(range(len(chains)), key=lambda index: chains[index].group):
+        group = list(found)
+        bands = bands_of([chains[index] for index in group], tensors)
+        stay = bands == 0
+        start, fills, held = at, 0, 0
+        for chain in group * max(1, bands):
+            tiles = _tiles(chain, chains, tensors)
+            done = 0
+            while done < tiles:
+                load = loads[at] if at < len(loads) else None
+                if load is None or (load.chain, load.first) != (chain, done):
+                    return f"load {at} is not of chain {chain} from tile {done} on"
+                if load.buffer not in (0, 1):
+                    return f"load {at} goes into buffer {load.buffer}, which is neither 0 nor 1"
+                if at == 0 or loads[at - 1].buffer != load.buffer:
+                    fills, held = fills + 1, 0
+                elif at == start or not stay:
+                    return f"load {at} goes into the buffer that chain {loads[at - 1].chain} computes from"
+                held += load.tiles
+                if not 0 < load.tiles <= tiles - done or held > MATRIX_BUFFER_TILES:
+                    return f"load {at} has {load.tiles} tiles, or more than a buffer holds"
+                at, done = at + 1, done + load.tiles
+        if stay and fills > 2:
+            return f"the group of chain {group[0]} is not in the matrix registers as a whole"
+    return None if at == len(loads) else f"load {at} is of no chain"
+
+
+def bands_of(group: Sequence[Chain], tensors: Sequence[Tensor]) -> int:
+    """How often the weights of these chains, which run together, come from DRAM; 0 if they all come before and stay.
+
+    A chain by itself needs each of its weights once.
+    """
+    if len(group) == 1:
+        return 1
+    if tiles_of(group, tensors) <= 2 * MATRIX_BUFFER_TILES:
+        return 0
+    return min(BANDS, tensors[group[-1].target].height)
 
 
 def tiles_of(chains: Sequence[Chain], tensors: Sequence[Tensor]) -> int:
