@@ -13,7 +13,7 @@ from npu.errors import SkuError
 from npu.program import Program
 from npu.registers import allocate, need_of
 from npu.sku import load_sku
-from npu.timing import estimate, tile_bytes
+from npu.timing import estimate
 
 AFFINE, RELU, ADD = Stage.SCALE | Stage.BIAS, Stage.RELU, Stage.RESIDUAL
 
@@ -130,16 +130,6 @@ def test_resnet50_is_within_five_percent_of_the_published_latency():
 
 def keras_resnet50_latency() -> float:
     return estimate(keras_resnet50()).latency_ms
-
-
-def test_a_tile_takes_the_bytes_of_its_format():
-    assert {name: tile_bytes(form) for name, form in PRESETS.items()} == {
-        "msfp-a10": 12_368,
-        "ms-fp9": 8_272,
-        "ms-fp8": 6_224,
-        "msfp12": 9_216,
-        "msfp16": 17_408,
-    }
 
 
 def test_time_moves_with_the_machine():

@@ -30,6 +30,10 @@ class Box:
             and other.top < self.bottom
         )
 
+    def covers(self, circle: tuple[float, float, float]) -> bool:
+        """Whether the circle's middle lies inside."""
+        return self.left < circle[0] < self.right and self.top < circle[1] < self.bottom
+
     def holds(self, other: "Box") -> bool:
         """Whether the other lies inside."""
         return (
@@ -54,30 +58,42 @@ def label(
     """
     for x, y in spots:
         box = Box(x - 2, y - FONT, x + length(words) + 2, y + 4)
-        if frame.holds(box) and not any(box.meets(other) for other in taken):
-            taken.append(box)
-            return [*_leader(box, circle, colour), text(x, y, words, colour=colour)]
+        line = _leader(box, circle) if circle else []
+        dots = list(pieces_of(line, 1))
+        others = [other for other in taken if circle is None or not other.covers(circle)]
+        if frame.holds(box) and not any(
+            mine.meets(other)
+            for mine, against in ((box, taken), *((dot, others) for dot in dots))
+            for other in against
+        ):
+            taken += [box, *dots]
+            return [*_drawn(line, colour), text(x, y, words, colour=colour)]
     return []
 
 
-def _leader(box: Box, circle: tuple[float, float, float] | None, colour: str) -> Iterator[str]:
-    if circle is None:
-        return
+def _leader(box: Box, circle: tuple[float, float, float]) -> list[tuple[float, float]]:
+    """From the circle's edge to the box, if that is far."""
     middle_x, middle_y, radius = circle
     x, y = min(max(middle_x, box.left), box.right), min(max(middle_y, box.top), box.bottom)
     far = hypot(x - middle_x, y - middle_y)
-    if far > radius + 8:
-        x0, y0 = middle_x + (x - middle_x) * radius / far, middle_y + (y - middle_y) * radius / far
+    if far <= radius + 8:
+        return []
+    return [(middle_x + (x - middle_x) * radius / far, middle_y + (y - middle_y) * radius / far), (x, y)]
+
+
+def _drawn(line: list[tuple[float, float]], colour: str) -> Iterator[str]:
+    if line:
+        (x0, y0), (x, y) = line
         yield f'<path d="M{x0:.1f} {y0:.1f}L{x:.1f} {y:.1f}" stroke="{colour}" stroke-opacity="0.6"/>'
 
 
-def pieces_of(corners: list[tuple[float, float]]) -> Iterator[Box]:
-    """Small boxes along a line of these corners, so that labels keep off it."""
+def pieces_of(corners: list[tuple[float, float]], half: float = 4) -> Iterator[Box]:
+    """Small boxes along a line of these corners, so that labels keep off it; `half` is half their side."""
     for (x0, y0), (x1, y1) in pairwise(corners):
         pieces = max(1, int(max(abs(x1 - x0), abs(y1 - y0)) // 6))
         for piece in range(pieces + 1):
             x, y = x0 + (x1 - x0) * piece / pieces, y0 + (y1 - y0) * piece / pieces
-            yield Box(x - 4, y - 4, x + 4, y + 4)
+            yield Box(x - half, y - half, x + half, y + half)
 
 
 def ticks(low: float, high: float) -> Iterator[float]:

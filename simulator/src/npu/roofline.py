@@ -120,7 +120,7 @@ def render(estimate: Estimate, sku: Sku) -> str:
         f'<polyline points="{line}" fill="none" stroke="#0f172a" stroke-width="2"/>',
     ]
     for words, spots in (
-        (peak, [(RIGHT - length(peak) - 4, corner[1] - 8), (corner[0] + 4, corner[1] - 8)]),
+        (peak, _along(corner, length(peak))),
         (bandwidth, _beside(roof[0], corner, length(bandwidth))),
     ):
         parts += label(words, spots, taken, FRAME, "#0f172a")
@@ -178,6 +178,15 @@ def _grid(axes: _Axes) -> Iterator[str]:
     middle = (LEFT + RIGHT) / 2
     yield text(middle, BOTTOM + 40, "operations per byte of weights from DRAM", anchor="middle")
     yield text(LEFT, TOP - 8, "operations a second", anchor="start", colour="#475569")
+
+
+def _along(corner: tuple[float, float], wide: float) -> Iterator[tuple[float, float]]:
+    """Where the flat roof's label may begin: above it or below, from the right to the corner."""
+    for y in (corner[1] - 8, corner[1] + FONT + 6, corner[1] - 26):
+        x = RIGHT - wide - 4
+        while x > corner[0] - wide / 2:
+            yield x, y
+            x -= 12
 
 
 def _beside(
