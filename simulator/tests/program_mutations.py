@@ -84,6 +84,20 @@ def sealed(data: bytes) -> bytes:
     return bytes(out)
 
 
+def poke(tag: bytes, at: int, form: str, value: int) -> Callable[[bytes], bytes]:
+    """Write one number at a place of a section, and seal the rest."""
+
+    def change(data: bytes) -> bytes:
+        sections = cut(data)
+        (index,) = [index for index, (found, _) in enumerate(sections) if found == tag]
+        content = bytearray(sections[index][1])
+        struct.pack_into(form, content, at, value)
+        sections[index] = (tag, bytes(content))
+        return join(sections, data[8])
+
+    return change
+
+
 def flip_bits(rng: Rng, program: Program) -> bytes:
     out = bytearray(program.to_bytes())
     for at in rng.integers(8 * len(out), size=rng.integers(1, 9)):

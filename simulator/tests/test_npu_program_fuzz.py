@@ -8,10 +8,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from npu import kernel, timing
-from npu.errors import NpuError, ProgramError, SkuError
+from npu.device import engine
+from npu.device.errors import ProgramRejected
+from npu.errors import ProgramError, SkuError
 from npu.program import Program
-from npu.sku import load_sku
 from program_mutations import MUTATIONS
 from program_samples import samples
 
@@ -27,29 +27,25 @@ def programs():
 
 
 def verdict(data: bytes, rng: np.random.Generator) -> str:
-    """Read, time and run the bytes as the device would; how far they came."""
+    """Read the bytes, load them as a card does and run them, if they are small; how far they came."""
     try:
         program = Program.from_bytes(data)
     except (ProgramError, SkuError) as error:
         return "refused" if str(error) else "refused without a reason"
     assert program.to_bytes() == data, "two spellings of one program"
     try:
-        timing.estimate(program, load_sku(program.sku))
-    except NpuError:
-        return "not timed"
-    pairs = [
-        (chain, program.tensors[chain.source], program.tensors[chain.target]) for chain in program.chains
-    ]
+        loaded = engine.load(data, program.digest, program.sku)
+    except ProgramRejected as error:
+        return "rejected by the card" if str(error) else "rejected without a reason"
+    tensors = program.tensors
+    pairs = [(chain, tensors[chain.source], tensors[chain.target]) for chain in program.chains]
     if max(chain.workspace(source, target) for chain, source, target in pairs) > SMALL:
         return "large"
     if sum(chain.macs(source, target) for chain, source, target in pairs) > WORK:
         return "large"
-    try:
-        with kernel.open(program, program.sku) as opened:
-            output = opened.run(rng.normal(0, 1, program.input_shape))
-    except SkuError:
-        return "not of a SKU that runs"
-    assert output.shape == program.output_shape
+    output = loaded.compute(rng.normal(0, 1, program.input_shape))
+    loaded.close()
+    assert output.shape == program.output_shape == loaded.output_shape
     assert np.isfinite(output).all()
     return "run"
 

@@ -191,6 +191,8 @@ def _tensor(index: int, raw: tuple[int, ...], native_dim: int, version: int) -> 
     if height * width * channels > MAX_NUMBERS or files > 7:
         refuse(f"tensor {index} is larger than any device, or its files are unknown")
     tensor = Tensor(height, width, channels, Files(files), matrix, float16, pitch, native_dim)
+    if (matrix and Files.MATRIX not in tensor.files) or (float16 and Files.FLOAT16 not in tensor.files):
+        refuse(f"tensor {index} has an address in a file that it is not in")
     if pitch and (version == 1 or not tensor.depth <= pitch <= MAX_SIDE):
         refuse(f"tensor {index} has the pitch {pitch}; its {channels} channels fill {tensor.depth} vectors")
     return tensor
@@ -208,8 +210,10 @@ def _chain(index: int, raw: tuple[int, ...], tensors: int, preset: Preset, versi
     if not (0 < kh <= MAX_KERNEL and 0 < kw <= MAX_KERNEL and min(sh, sw, dh, dw, rh, rw) > 0):
         refuse(f"chain {index} has the kernel {kh}x{kw}, stride {sh}x{sw}, dilation {dh}x{dw}")
     other = None if residual == layout.NO_TENSOR else residual
-    if max(source, target, other or 0) >= tensors or (other is None) == (Stage.RESIDUAL in Stage(stage)):
+    if max(source, target, other or 0) >= tensors:
         refuse(f"chain {index} names a tensor that does not exist")
+    if (other is None) == (Stage.RESIDUAL in Stage(stage)):
+        refuse(f"chain {index} has a residual that it does not add, or adds one that it does not have")
     return Chain(
         Kind(kind),
         Accumulation(accumulation),
