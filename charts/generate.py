@@ -29,6 +29,8 @@ RESOURCES = {
         name: {"type": "object", "additionalProperties": QUANTITY} for name in ("requests", "limits")
     },
 }
+CARDS = {"type": "integer", "minimum": 0, "maximum": 16}
+SKU = {"enum": ["bw-cnn-a10", "bw-a10"]}
 PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 RULES: dict[str, dict[str, Any]] = {
     # by path, else by the last name: what a default value alone does not tell
@@ -46,10 +48,21 @@ RULES: dict[str, dict[str, Any]] = {
     "operator.jobs.maxSourceFiles": {"type": "integer", "minimum": 1},
     "operator.jobs.maxSourceRatio": {"type": "integer", "minimum": 2},
     "emulator.flashSeconds": {"type": "number", "minimum": 0},
-    "emulator.default": {"type": "integer", "minimum": 0, "maximum": 16},
+    "emulator.sku": SKU,
+    "emulator.default": CARDS,
     "emulator.nodes": {
         "type": "object",
-        "additionalProperties": {"type": "integer", "minimum": 0, "maximum": 16},
+        "additionalProperties": {
+            "oneOf": [
+                CARDS,
+                {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["count"],
+                    "properties": {"count": CARDS, "sku": SKU},
+                },
+            ]
+        },
     },
     "emulator.root": {"type": "string", "pattern": "^/"},
     "serviceMonitor.labels": {"type": "object", "additionalProperties": {"type": "string"}},

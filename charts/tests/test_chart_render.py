@@ -82,6 +82,8 @@ REFUSED = {
     "no job at all": ({"operator": {"maxConcurrentJobs": 0}}, "maxConcurrentJobs"),
     "a missing image": ({"images": {"runtime": ""}}, "images.runtime is empty"),
     "no registry of any kind": ({"registry": {"enabled": False}}, "registry.external"),
+    "a card that computes nothing": ({"emulator": {"sku": "bw-s10"}}, "sku"),
+    "a node of such cards": ({"emulator": {"nodes": {"worker": {"count": 1, "sku": "bw-s10"}}}}, "worker"),
     "devices that are no number": ({"emulator": {"nodes": {"worker": "two"}}}, "worker"),
 }
 
@@ -165,6 +167,12 @@ def test_devices_of_the_emulator(objects: list[Object]) -> None:
         "default": 0,
         "nodes": {"worker": 2},
     }
+
+
+def test_a_node_may_have_cards_of_another_kind() -> None:
+    nodes = {"worker": 2, "worker-2": {"count": 1, "sku": "bw-a10"}}
+    text = one(render({"emulator": {"nodes": nodes}}), "ConfigMap", "fpga-emulator")["data"]["devices.yaml"]
+    assert yaml.safe_load(text)["nodes"] == nodes
 
 
 def test_crds_are_small_whole_and_kept(objects: list[Object]) -> None:

@@ -1,7 +1,12 @@
 """devices.yaml: what it says about a node, and what it may not say."""
 
+from pathlib import Path
+
 import pytest
-from fpga_device_plugin.emulator.config import Config, ConfigError, parse
+from fpga_device_plugin.emulator.config import SKUS, Config, ConfigError, parse
+from npu.sku import load_sku, sku_names
+
+CRD = Path(__file__).parents[2] / "crds" / "fpgamodels.accel.dev.yaml"
 
 GOOD = {
     # name: (text, count and settings of node "b")
@@ -12,6 +17,9 @@ GOOD = {
         '{"sku":"bw-a10","flashSeconds":3,"nodes":{"b":2}}',
         Config(2, "bw-a10", 3.0),
     ),
+    "cards of another kind": ("nodes: {b: {count: 2, sku: bw-a10}}", Config(2, "bw-a10")),
+    "the kind that is usual": ("{sku: bw-a10, nodes: {b: {count: 1}}}", Config(1, "bw-a10")),
+    "another node's kind": ("{default: 1, nodes: {a: {count: 2, sku: bw-a10}}}", Config(1)),
     "all settings": (
         "{loadScale: 0, waitSeconds: 1, flashSeconds: 9}",
         Config(0, "bw-cnn-a10", 9.0, 0.0, 1.0),
@@ -29,7 +37,10 @@ BAD = {
     "a list": ("[1]", "keys and values"),
     "empty": ("", "keys and values"),
     "nodes as list": ("nodes: [a]", "nodes: maps node names"),
-    "no SKU": ("sku: ''", "sku: the name"),
+    "no SKU": ("sku: ''", "sku: a card that computes, bw-cnn-a10 or bw-a10, not ''"),
+    "a SKU for timing": ("nodes: {b: {count: 1, sku: bw-s10}}", "nodes.b.sku: a card that computes"),
+    "cards without number": ("nodes: {a: {sku: bw-a10}}", "nodes.a.count: a number of devices"),
+    "cards with more": ("nodes: {a: {count: 1, speed: 2}}", "nodes.a: unknown speed; there are count, sku"),
 }  # fmt: skip
 
 
@@ -42,6 +53,13 @@ def test_good(text: str, expected: Config) -> None:
 def test_bad(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(text, "b")
+
+
+def test_the_kinds_are_those_that_compute() -> None:
+    """The emulator's, the CRD's and the machine room's lists are one."""
+    able = {name for name in sku_names() if not load_sku(name).timing_only}
+    assert set(SKUS) == able
+    assert all(f"'{name}'" in Path(CRD).read_text() for name in able)
 
 
 def test_ids_are_stable() -> None:

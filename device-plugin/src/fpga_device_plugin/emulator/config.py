@@ -12,6 +12,8 @@ __all__ = ["Config", "ConfigError", "parse"]
 
 MAX_DEVICES = 16  # on one node: more than any server has slots, less than a process table minds
 MAX_SECONDS = 600.0
+# Those of npu that compute; importing it to ask would bring numpy into the emulator.
+SKUS = ("bw-cnn-a10", "bw-a10")
 KEYS = {"sku", "flashSeconds", "loadScale", "waitSeconds", "default", "nodes"}
 
 
@@ -50,18 +52,31 @@ def parse(text: str, node: str) -> Config:
         raise ConfigError(f"unknown {', '.join(unknown)}; there are {', '.join(sorted(KEYS))}")
     nodes = read.get("nodes", {})
     if not isinstance(nodes, dict):
-        raise ConfigError("nodes: maps node names to numbers of devices")
-    counts = {name: _count(f"nodes.{name}", count) for name, count in nodes.items()}
-    sku = read.get("sku", Config.sku)
-    if not isinstance(sku, str) or not sku:
-        raise ConfigError("sku: the name of a SKU, such as bw-cnn-a10")
+        raise ConfigError("nodes: maps node names to numbers of devices, or to {count: 2, sku: bw-a10}")
+    sku = _sku("sku", read.get("sku", Config.sku))
+    cards = {name: _cards(f"nodes.{name}", given, sku) for name, given in nodes.items()}
+    others = _count("default", read.get("default", 0)), sku
     return Config(
-        counts.get(node, _count("default", read.get("default", 0))),
-        sku,
+        *cards.get(node, others),
         _number(read, "flashSeconds", Config.flash_seconds),
         _number(read, "loadScale", Config.load_scale),
         _number(read, "waitSeconds", Config.wait_seconds),
     )
+
+
+def _cards(key: str, value: object, sku: str) -> tuple[int, str]:
+    """Return number and kind of a node's cards: a number alone, or both."""
+    if not isinstance(value, dict):
+        return _count(key, value), sku
+    if unknown := sorted(str(name) for name in value.keys() - {"count", "sku"}):
+        raise ConfigError(f"{key}: unknown {', '.join(unknown)}; there are count, sku")
+    return _count(f"{key}.count", value.get("count")), _sku(f"{key}.sku", value.get("sku", sku))
+
+
+def _sku(key: str, value: object) -> str:
+    if value not in SKUS:
+        raise ConfigError(f"{key}: a card that computes, {' or '.join(SKUS)}, not {value!r}")
+    return str(value)
 
 
 def _count(key: str, value: object) -> int:
