@@ -74,6 +74,16 @@ def test_the_exponent_is_read_from_the_bits_and_not_from_a_logarithm():
     assert quantise(below[np.newaxis], PRESETS["msfp-a10"]).exponents.tolist() == [12]
 
 
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("form", PRESETS.values(), ids=PRESETS)
+def test_quantised_float16_is_float16_and_stays(form, rounding):
+    x = draw(np.random.default_rng(3), (64, 2 * form.box), -26, 16)
+    x = np.clip(x, -65504, 65504).astype(np.float16).astype(np.float32)
+    once = quantise(x, form, rounding).values(form)
+    assert once.astype(np.float16).astype(np.float32).tolist() == once.tolist()
+    assert quantise(once, form, rounding).values(form).tolist() == once.tolist()
+
+
 def test_float32_subnormals_with_8_bit_exponents():
     form = PRESETS["msfp16"]
     x = np.array([2.0**-126, 2.0**-131, 0.0], np.float32)

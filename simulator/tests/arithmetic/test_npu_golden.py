@@ -1,5 +1,8 @@
 """The golden vectors: the package agrees with every one of them, and every known mistake with not all."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from drawn_layers import COMBINATIONS
@@ -7,8 +10,8 @@ from exact_npu import Quantiser
 from golden_reader import GOLDEN, bits16, input_of, numbers, program_of, rounding_of, whole
 from mutants import MUTANTS
 from npu import float16
-from npu.bfp import PRESETS, quantise
-from npu.chain import Kind
+from npu.bfp import PRESETS, Rounding, quantise
+from npu.chain import NATIVE_DIM, Kind
 from npu.oracle import Oracle, check_input
 
 CASES = {case["name"]: case for case in GOLDEN["programs"]}
@@ -30,6 +33,26 @@ def test_quantise_of_the_file_is_exact():
     for name, case in QUANTISE.items():
         blocks = Quantiser(PRESETS[case["preset"]], rounding_of(case)).blocks(numbers(case["numbers"]))
         assert [q for block in blocks for q in block.mantissas] == whole(case["mantissas"]), name
+
+
+def test_the_page_lists_the_presets():
+    """ARITHMETIC.md sections 1 and 7 against the package's table."""
+    page = (Path(__file__).parents[2] / "ARITHMETIC.md").read_text()
+    for form in PRESETS.values():
+        box = "one native vector (128)" if form.box == NATIVE_DIM else str(form.box)
+        limits = f"{form.exponent_min}, {form.exponent_max}".replace("-", "−")
+        row = f"| {box} | {form.exponent_bits} | {limits} | {form.mantissa_bits} |"
+        assert re.search(rf"^\| `{form.name}`( \(default\))? {re.escape(row)}$", page, re.MULTILINE), row
+    assert f"{len(COMBINATIONS)} combinations" in page
+
+
+def test_the_table_of_combinations_is_the_packages():
+    assert set(COMBINATIONS) == {
+        (form, accumulation, rounding)
+        for form in PRESETS.values()
+        for accumulation in form.accumulations
+        for rounding in Rounding
+    }
 
 
 OPERATIONS = {

@@ -13,7 +13,8 @@ from npu.oracle import Oracle, check_input
 from tilewise import Streamed, lines_under, piece
 
 MATRICES = (Kind.CONV, Kind.EXPAND)
-SEEDS = 220 if os.environ.get("ACCEL_TEST_FULL") else 22  # all combinations of preset, sums and rounding
+SEEDS = 220 if os.environ.get("ACCEL_TEST_FULL") else 7
+STARTS = {recipe: 5 * place for place, recipe in enumerate(RECIPES)}  # other presets, sums, roundings in each
 
 
 def whole(program, x):
@@ -35,7 +36,7 @@ def cut(source, length, most):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_tiles_of_rows_and_output_channels(recipe):
     source = random.Random(recipe)
-    for seed in range(SEEDS):
+    for seed in range(STARTS[recipe], STARTS[recipe] + SEEDS):
         program, x = drawn(recipe, seed)
         tensors = whole(program, x)
 
@@ -61,7 +62,7 @@ def test_tiles_of_rows_and_output_channels(recipe):
 @pytest.mark.parametrize("recipe", ["network", "concat", "zeros", "max_pool"])
 def test_streamed_groups(recipe):
     """Rows on demand, with only the lines under one window where a tensor has one reader."""
-    for seed in range(SEEDS):
+    for seed in range(STARTS[recipe], STARTS[recipe] + SEEDS):
         program, x = drawn(recipe, seed)
         tensors = whole(program, x)
         streamed = Streamed(program, tensors[0])
