@@ -7,21 +7,28 @@ from accel_zoo.network import Network
 
 __all__ = ["pictures", "prepare"]
 
-OCTAVES = 6  # each has half the wavelength of the one before, and half its strength
+OCTAVES = 6  # each has half the wavelength of the one before
 
 
 def pictures(network: Network, count: int, seed: int = 0) -> NDArray[np.float32]:
-    """Return prepared pictures [count, height, width, channels] in the network's own size and scale."""
+    """Return prepared pictures [count, height, width, channels] in the network's own size and scale.
+
+    Each has its own coarseness, colours, brightness and contrast: what a network averages over a picture differs too.
+    """
     rng = np.random.default_rng(seed)
     height, width, channels = network.picture
     made = np.zeros((count, height, width, channels), np.float32)
+    coarseness = rng.uniform(0.35, 0.95, (count, 1, 1, 1))
     for octave in range(OCTAVES):
         cells = 2 << octave
-        grid = rng.normal(0, 0.5**octave, (count, cells + 1, cells + 1, channels)).astype(np.float32)
-        made += _stretched(grid, height, width)
-    made += rng.normal(0, 0.05, made.shape).astype(np.float32)
-    low, high = made.min(axis=(1, 2), keepdims=True), made.max(axis=(1, 2), keepdims=True)
-    return prepare(network, 255 * (made - low) / (high - low))
+        grid = rng.normal(0, 1, (count, cells + 1, cells + 1, channels)) * coarseness**octave
+        made += _stretched(grid.astype(np.float32), height, width)
+    colours = rng.normal(0, 0.5, (count, 1, channels, channels)) + np.eye(channels)
+    made = made @ colours.astype(np.float32)
+    low, high = made.min(axis=(1, 2, 3), keepdims=True), made.max(axis=(1, 2, 3), keepdims=True)
+    dark, bright = (rng.uniform(*ends, (count, 1, 1, channels)) for ends in ((0, 100), (155, 255)))
+    pixels = dark + (bright - dark) * (made - low) / (high - low)
+    return prepare(network, np.asarray(pixels, np.float32))
 
 
 def prepare(network: Network, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
