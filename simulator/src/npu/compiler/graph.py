@@ -71,6 +71,7 @@ def load(model: Any) -> Graph:
             )
         if any(length < 0 for length in tensor.dims):
             raise UnsupportedModel(f"the constant {tensor.name!r} is damaged: it has negative lengths")
+    _check_names(model)
     _check_nodes(model)
     inputs = [value for value in model.graph.input if value.name not in constants]
     nodes = _needed(list(fold(model, constants)), model)
@@ -101,7 +102,22 @@ def _captured(node: Any) -> Iterable[str]:
             made = {name for n in inner.node for name in n.output} | {value.name for value in inner.input}
             made |= {tensor.name for tensor in inner.initializer}
             read = {name for n in inner.node for name in reads(n)} | {value.name for value in inner.output}
-            yield from sorted(read - made)
+            yield from sorted(read - made, key=str)
+
+
+def _check_names(model: Any) -> None:
+    """Protobuf gives names that are not UTF-8 as bytes."""
+    graph = model.graph
+    names = [
+        graph.name,
+        *(named.name for part in (graph.input, graph.output, graph.initializer) for named in part),
+    ]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+    damaged = [name for name in names if not isinstance(name, str)]
+    if damaged:
+        raise UnsupportedModel(f"the model has names that are not UTF-8: {damaged[0]!r}")
 
 
 def _check_nodes(model: Any) -> None:

@@ -52,6 +52,7 @@ class _Lowering:
         self.layouts = layouts(graph)
         self.layers: list[Layer] = []
         self.results: dict[int, str] = {}  # each layer's latest result, as the graph calls it
+        self.weights: dict[str, NDArray[np.float32]] = {}  # layers may share a constant
         self.pools: dict[int, int] = {}  # layers of 1 x 1 pools that more than a short cut reads
         self.values = {region.input: _Value(INPUT)}
 
@@ -109,7 +110,9 @@ class _Lowering:
     def _conv(self, index: int, value: _Value) -> int:
         node = self.graph.nodes[index]
         window = padded(windows(self.graph, index), value.pads)
-        weights = self.graph.constant(node.input[1]).transpose(0, 2, 3, 1)
+        if node.input[1] not in self.weights:
+            self.weights[node.input[1]] = self.graph.constant(node.input[1])
+        weights = self.weights[node.input[1]].transpose(0, 2, 3, 1)
         kind = _expander_or_conv(value.layer, weights.shape[3], window)
         if kind is Kind.EXPAND:
             weights = _centred(weights)
