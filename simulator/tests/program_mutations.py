@@ -5,14 +5,17 @@ are reached.
 import hashlib
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 from npu import program as layout
 from npu.bfp import Accumulation, Rounding
 from npu.chain import Files, Kind, Stage
+from npu.checks import check_chains
+from npu.errors import ProgramError
 from npu.program import Program
-from npu.registers import need_of
+from npu.registers import contradiction, need_of
 
 Rng = np.random.Generator
 NUMBERS = (
@@ -210,10 +213,11 @@ def redesign(rng: Rng, program: Program) -> bytes:
         exponents=rng.integers(-16, 16, last.exponents.stop, np.int8),
         vectors=numbers,
     )
-    try:
-        return replace(changed, need=need_of(chains, tensors)).to_bytes()
-    except Exception:  # nonsense has no need; the reader must find that out before it asks
-        return changed.to_bytes()
+    with suppress(ProgramError):  # nonsense has no need: the reader finds that out before it asks
+        check_chains(chains, tensors)
+        if contradiction(chains, tensors) is None:
+            changed = replace(changed, need=need_of(chains, tensors))
+    return changed.to_bytes()
 
 
 def _other_tensor(rng: Rng, tensor):

@@ -3,8 +3,10 @@ balloon of memory. ACCEL_TEST_FULL=1 takes 10,000 of them.
 """
 
 import os
+import resource
 import tracemalloc
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,12 +20,23 @@ from program_samples import samples
 COUNT = 10_000 if os.environ.get("ACCEL_TEST_FULL") else 300
 SMALL = 1 << 18  # numbers in an array, so that running one takes milliseconds
 WORK = 1 << 24  # multiplications, likewise
+ROOM = 1 << 30  # bytes of address space beside what the process has when a test begins
 PER_BYTE, FLOOR = 64, 1 << 18  # what reading may take beside the bytes themselves
 
 
 @pytest.fixture(scope="module")
 def programs():
     return samples()
+
+
+@pytest.fixture(autouse=True)
+def bounded():
+    """A balloon ends in MemoryError here, and not in the machine's running out of memory."""
+    now, most = resource.getrlimit(resource.RLIMIT_AS)
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + ROOM, most))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (now, most))
 
 
 def verdict(data: bytes, rng: np.random.Generator) -> str:

@@ -26,7 +26,7 @@ from npu.program import Program
 from npu.registers import contradiction, need_of
 from npu.schedule import load_contradiction
 
-__all__ = ["check_meaning", "check_numbers", "refuse"]
+__all__ = ["check_chains", "check_meaning", "check_numbers", "refuse"]
 
 ALONE = (1, 1)
 POOLS = (Kind.MAX_POOL, Kind.AVERAGE_POOL)
@@ -51,11 +51,7 @@ def check_meaning(
     Version 1 says no `loads`. They need not be what today's planner would choose: any plan that feeds every
     chain in time is one.
     """
-    _check_order(chains, tensors)
-    for index, chain in enumerate(chains):
-        _check_window(index, chain, tensors)
-        _check_residual(index, chain, tensors)
-        _check_kind(index, chain, tensors)
+    check_chains(chains, tensors)
     _check_outputs(chains, tensors, outputs, version)
     wrong = contradiction(chains, tensors)
     if wrong is None and loads is not None:
@@ -64,6 +60,17 @@ def check_meaning(
         refuse(wrong)
     if need != need_of(chains, tensors):
         refuse("it does not need what it says it needs")
+
+
+def check_chains(chains: Sequence[Chain], tensors: Sequence[Tensor]) -> None:
+    """Refuse chains whose order or geometry is impossible. Whoever asks for registers, needs or loads does this
+    first: those take time and memory in proportion to what the chains say.
+    """
+    _check_order(chains, tensors)
+    for index, chain in enumerate(chains):
+        _check_window(index, chain, tensors)
+        _check_residual(index, chain, tensors)
+        _check_kind(index, chain, tensors)
 
 
 def check_numbers(program: Program) -> None:
