@@ -5,6 +5,7 @@ import os
 import random
 import re
 
+import pytest
 from npu.chain import Files, Kind, Stage
 from npu.errors import DoesNotFit
 from npu.fusion import row_order
@@ -200,3 +201,17 @@ def test_whoever_moves_a_tensor_into_anothers_registers_is_refused():
                 caught += 1
                 assert contradiction(chains, moved) is not None
     assert caught > DRAWN / 20
+
+
+def test_what_does_not_fit_is_named_with_its_vectors_and_a_cure():
+    n = Layers(110, 8)  # 12,100 vectors: more than the matrix unit's file, and the host sends them whole
+    n.add(Kind.IDENTITY, 0, 110, 8)
+    with pytest.raises(
+        DoesNotFit, match=r"layer 'input' .* needs 12100 matrix and 0 float16 .* has 10240 and 13312"
+    ):
+        allocate(n.chains, n.tensors, n.names, MACHINE)
+    n = Layers(300)
+    x = n.add(Kind.EXPAND, 0, 150, 64, 7, 2, 3)
+    n.add(Kind.CONV, x, 1, 64, 150)  # sees all rows at once
+    with pytest.raises(DoesNotFit, match=r"layer 'layer1' .* needs 22500 matrix .* Use smaller pictures"):
+        allocate(n.chains, n.tensors, n.names, MACHINE)

@@ -16,9 +16,9 @@ from npu.chain import Chain, Files, Kind, Tensor
 from npu.liveness import Uses
 from npu.schedule import bands_of
 
-__all__ = ["MAX_ROWS", "groups_of", "lines_kept", "members", "overtaken", "row_order"]
+__all__ = ["MAX_ROWS", "groups_of", "lines_kept", "members", "overtaken", "row_order", "row_visits"]
 
-MAX_ROWS = 1 << 17  # of all fused chains of a program: what going through them may take
+MAX_ROWS = 1 << 16  # that `row_visits` allows; VGG-16 at 224 has 2,500
 
 
 def groups_of(chains: Sequence[Chain], tensors: Sequence[Tensor], uses: Uses) -> list[int]:
@@ -43,6 +43,19 @@ def members(groups: Sequence[int]) -> Iterator[range]:
         if index == len(groups) or groups[index] != groups[start]:
             yield range(start, index)
             start = index
+
+
+def row_visits(groups: Sequence[int], chains: Sequence[Chain], tensors: Sequence[Tensor], uses: Uses) -> int:
+    """What going through all fused chains takes: each row once when made, and once for each reader.
+
+    A program that somebody made up can have more rows than anybody wants to go through.
+    """
+    return sum(
+        tensors[target].height * (1 + len(uses.matrix[target]) + len(uses.float16[target]))
+        for run in members(groups)
+        if len(run) > 1
+        for target in (chains[index].target for index in run)
+    )
 
 
 def row_order(run: range, chains: Sequence[Chain], tensors: Sequence[Tensor]) -> Iterator[tuple[int, int]]:

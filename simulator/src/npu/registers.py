@@ -10,7 +10,7 @@ from dataclasses import replace
 from npu.bfp import Accumulation
 from npu.chain import Chain, Files, Need, Stage, Tensor
 from npu.errors import CompileError, DoesNotFit
-from npu.fusion import MAX_ROWS, groups_of, members
+from npu.fusion import MAX_ROWS, groups_of, row_visits
 from npu.liveness import FILES, uses_of
 from npu.occupancy import occupancy
 from npu.placement import Place, fit
@@ -56,9 +56,8 @@ def contradiction(chains: Sequence[Chain], tensors: Sequence[Tensor]) -> str | N
     groups = groups_of(chains, tensors, uses)
     if groups != [chain.group for chain in chains]:
         return "its chains are not grouped as its streamed tensors demand"
-    fused = [index for run in members(groups) if len(run) > 1 for index in run]
-    if sum(tensors[chains[index].target].height for index in fused) > MAX_ROWS:
-        return f"its fused chains have more than {MAX_ROWS} rows"
+    if row_visits(groups, chains, tensors, uses) > MAX_ROWS:
+        return f"its fused chains have more rows than {MAX_ROWS}, counting each once for each reader"
     found = occupancy(chains, tensors, uses, placed=True)
     pitches = {index: tensors[family[-1]].depth for family in found.families for index in family}
     for index, tensor in enumerate(tensors):

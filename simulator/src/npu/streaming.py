@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from npu.bfp import Accumulation
 from npu.chain import Chain, Files, Kind, Tensor
-from npu.fusion import MAX_ROWS, groups_of, members
+from npu.fusion import MAX_ROWS, groups_of, members, row_visits
 from npu.liveness import FILES, Uses
 from npu.occupancy import Lines, Occupancy, occupancy
 from npu.placement import loads_of
@@ -48,18 +48,17 @@ class Streaming:
         stay in place, and weights come once, unless nothing else helps.
         """
         kin = self._kin()
-        options: dict[tuple[bool, bool], list[list[Tensor]]] = {}
-        tiles: dict[int, int] = {}
+        options: dict[tuple[bool, bool], list[tuple[int, list[Tensor]]]] = {}
         for index in sorted(crowd):
             tensors = self._with([index]) if self._may_stream(index) else None
             if tensors is not None:
-                tiles[id(tensors)] = held = self._tiles(index, tensors)
-                again = held > 2 * MATRIX_BUFFER_TILES
-                options.setdefault((again, index in kin), []).append(tensors)
+                tiles = self._tiles(index, tensors)
+                cost = tiles > 2 * MATRIX_BUFFER_TILES, index in kin
+                options.setdefault(cost, []).append((tiles, tensors))
         best: tuple[tuple[int, int], list[Tensor]] | None = None
         for _, choices in sorted(options.items()):
-            for tensors in choices:
-                rank = self._overflow(self._occupancy(tensors)), tiles[id(tensors)]
+            for tiles, tensors in choices:
+                rank = self._overflow(self._occupancy(tensors)), tiles
                 if best is None or rank < best[0]:
                     best = rank, tensors
             if best is not None and best[0][0] < self.nearest:
@@ -115,15 +114,13 @@ class Streaming:
         tensors, kin = list(self.tensors), self._kin()
         for index in chosen:
             tensors[index] = _streamed(tensors[index])
-        rows = 0
-        for run in members(groups_of(self.chains, tensors, self.uses)):
-            if len(run) > 1:
-                rows += sum(tensors[self.chains[index].target].height for index in run)
-                for index in run:
-                    target = self.chains[index].target
-                    if 0 <= self.uses.last(target) < run.stop and target not in kin:
-                        tensors[target] = _streamed(tensors[target])
-        return tensors if rows <= MAX_ROWS else None
+        groups = groups_of(self.chains, tensors, self.uses)
+        for run in members(groups):
+            for index in run if len(run) > 1 else ():
+                target = self.chains[index].target
+                if 0 <= self.uses.last(target) < run.stop and target not in kin:
+                    tensors[target] = _streamed(tensors[target])
+        return tensors if row_visits(groups, self.chains, tensors, self.uses) <= MAX_ROWS else None
 
     def _overflow(self, found: Occupancy) -> int:
         """Vectors that do not fit, over all steps."""
