@@ -41,6 +41,7 @@ def execute(options: Namespace) -> None:
         "deviceOutput": made.device_output,
         "offloadedOps": made.offloaded_ops,
         "hostOps": made.host_ops,
+        "hostCounts": [vars(entry) for entry in made.host_counts],
         "host": made.host_reasons,
     }
     sys.stdout.write(json.dumps(summary, indent=2) + "\n")
