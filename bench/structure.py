@@ -12,6 +12,8 @@ from accel_zoo.network import PICTURE, Layer, Network
 from npu.bfp import PRESETS, Accumulation, Preset, Rounding
 from npu.chain import EXPANDER_CHANNELS, Chain, Kind, Stage, Tensor
 from npu.compiler.frontblock import front_block
+from npu.compiler.layers import Layer as Compiled
+from npu.compiler.layers import ordered
 from npu.program import Program
 from npu.registers import allocate, need_of
 from npu.schedule import plan_loads
@@ -66,6 +68,7 @@ class _Layers:
         for layer in network.layers:
             self._add(layer)
         self.outputs = tuple(self.made[name] for name in network.outputs)
+        self._order()
 
     def accumulating(self, preset: Preset) -> list[Chain]:
         """The chains, with the sums that the compiler gives them."""
@@ -76,6 +79,36 @@ class _Layers:
             replace(chain, accumulation=Accumulation.FP16_TAPS) if index in taps else chain
             for index, chain in enumerate(self.chains)
         ]
+
+    def _order(self) -> None:
+        """Put the chains into the compiler's order of execution."""
+        by_name = dict(zip(self.names, self.chains, strict=True))
+        layers = [
+            Compiled(
+                name,
+                chain.kind,
+                chain.source - 1,
+                self.tensors[chain.target].shape,
+                residual=None if chain.residual is None else chain.residual - 1,
+            )
+            for name, chain in by_name.items()
+        ]
+        placed, outputs = ordered(layers, [index - 1 for index in self.outputs])
+        self.names = [layer.name for layer in placed]
+        self.tensors = [
+            self.tensors[0],
+            *(Tensor(*layer.shape, native_dim=self.native_dim) for layer in placed),
+        ]
+        self.chains = [
+            replace(
+                by_name[layer.name],
+                source=layer.source + 1,
+                residual=None if layer.residual is None else layer.residual + 1,
+                target=index + 1,
+            )
+            for index, layer in enumerate(placed)
+        ]
+        self.outputs = tuple(index + 1 for index in outputs)
 
     def _add(self, layer: Layer) -> None:
         source = layer.inputs[0]

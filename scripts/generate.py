@@ -15,6 +15,7 @@ GENERATORS = {
     "chart's copies of CRDs, RBAC and alerts": ["charts/generate.py"],
     "golden vectors of simulator/ARITHMETIC.md": ["simulator/tests/arithmetic/golden.py"],
     "tables of docs/operations.md": ["-m", "fpga_operator.run.operations"],
+    "tables and pictures of docs/timing.md": ["-m", "bench.npu_timing"],
 }
 
 

@@ -1,0 +1,94 @@
+"""What docs/timing.md publishes: the fit, and the prediction for every network on every machine, pinned."""
+
+import pytest
+from npu.errors import DoesNotFit
+from npu.sku import constants, load_sku, sku_names
+
+from bench import npu_timing
+from bench.npu_timing import FITTED_RATE, PRECISIONS, bandwidth_for, timed
+
+PINS = {
+    # network: {SKU: (ms, inferences a second, bound by, tiles, vectors), None where it does not fit}
+    "resnet50": {
+        "bw-cnn-a10": (1.873, 558.6, "dram", 1461, 422),
+        "bw-a10": (1.865, 560.9, "dram", 1461, 422),
+        "bw-s10": (1.918, 545.6, "compute", 376, 196),
+        "bw-s5": (5.256, 193.4, "compute", 3133, 596),
+    },
+    "resnet152": {
+        "bw-cnn-a10": (3.966, 257.5, "dram", 3569, 1190),
+        "bw-a10": (3.958, 258.0, "dram", 3569, 1190),
+        "bw-s10": (3.497, 293.1, "dram", 878, 528),
+        "bw-s5": (14.078, 71.5, "compute", 7783, 1696),
+    },
+    "densenet121": {
+        "bw-cnn-a10": (2.266, 454.1, "compute", 958, 770),
+        "bw-a10": (2.253, 456.9, "compute", 958, 770),
+        "bw-s10": (4.324, 234.7, "compute", 764, 418),
+        "bw-s5": (8.747, 115.2, "compute", 1944, 1060),
+    },
+    "vgg16": {
+        "bw-cnn-a10": (5.241, 189.8, "compute", 916, 260),
+        "bw-a10": (5.230, 190.2, "compute", 916, 260),
+        "bw-s10": (6.917, 140.3, "compute", 258, 245),
+        "bw-s5": None,
+    },
+    "ssd_vgg300": {
+        "bw-cnn-a10": (10.229, 97.7, "compute", 1742, 377),
+        "bw-a10": (10.225, 97.8, "compute", 1742, 377),
+        "bw-s10": None,
+        "bw-s5": None,
+    },
+}
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_predictions_are_pinned(name):
+    for sku, pinned in PINS[name].items():
+        if pinned is None:
+            with pytest.raises(DoesNotFit):
+                timed(name, sku)
+            continue
+        found = timed(name, sku)
+        assert (found.bound_by, found.tiles, found.vectors) == pinned[2:], sku
+        assert found.latency_ms == pytest.approx(pinned[0], abs=0.0006), sku
+        assert found.inferences_per_second == pytest.approx(pinned[1], abs=0.06), sku
+
+
+def test_one_constant_is_fitted_and_to_resnet50():
+    fitted = [
+        (name, key)
+        for name in sku_names()
+        for key, constant in constants(name).items()
+        if "FITTED" in constant.why
+    ]
+    assert fitted == [("bw-cnn-a10", "dram_bytes_per_second")]
+    why = constants("bw-cnn-a10")["dram_bytes_per_second"].why
+    assert "ResNet-50" in why
+    assert "1.8 ms" in why
+    bandwidth = bandwidth_for(FITTED_RATE)
+    assert load_sku().dram_bytes_per_second == pytest.approx(bandwidth, abs=0.05e9)
+
+
+def test_errors_against_what_is_published():
+    found = timed("resnet50", "bw-cnn-a10")
+    assert found.latency_ms == pytest.approx(1.8, rel=0.05)
+    assert found.device_ms == pytest.approx(1.8, rel=0.01)
+    assert found.inferences_per_second == pytest.approx(559, rel=0.002)
+    assert 1.08 * found.inferences_per_second >= 600  # SONIC's lower end, 7 % off
+
+
+def test_slower_machines_are_slower():
+    for name in PINS:
+        fast, slow = (timed(name, sku).latency_ms for sku in ("bw-a10", "bw-cnn-a10"))
+        assert fast < slow  # instructions every 4 cycles instead of every 10
+
+
+def test_every_machine_and_every_constant_is_on_the_page():
+    page = npu_timing.PAGE.read_text(encoding="utf-8")
+    assert set(PRECISIONS) == set(sku_names())
+    for name in sku_names():
+        assert f"#### {name}" in page
+        for key, constant in constants(name).items():
+            assert f"| `{key}` |" in page
+            assert f"| {constant.tag} | {constant.why} |" in page
