@@ -1,6 +1,8 @@
 """The reader on programs of every kind: what version 2 says, it reads; what contradicts itself, it refuses."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,3 +134,14 @@ def test_the_loads_of_version_1_are_planned_on_reading(drawn):
     program = replace(drawn["loads"], version=1)
     again = Program.from_bytes(program.to_bytes())
     assert again.loads == program.loads != ()
+
+
+def test_the_page_about_the_bytes_tells_the_same_sections_and_sizes():
+    page = (Path(__file__).parent.parent / "PROGRAM.md").read_text()
+    told = re.findall(r"^\| ([A-Z]{4}) \|.*\| ([^|]*) \|$", page, re.MULTILINE)
+    assert tuple(tag.encode() for tag, _ in told) == layout.SECTIONS
+    sizes = {tag.encode(): int(found[1]) for tag, text in told if (found := re.search(r"(\d+) bytes", text))}
+    records = {b"FORM": layout.FORM, b"NEED": layout.NEED, b"TENS": layout.TENSOR, b"CHNS": layout.CHAIN}
+    assert sizes == {tag: record.size for tag, record in (records | {b"LODS": layout.LOAD}).items()}
+    assert f"size of this header: {layout.HEADER.size} " in page
+    assert f"number of sections: {len(layout.SECTIONS)} " in page
