@@ -1,4 +1,4 @@
-"""Tiling never changes a bit: any split of rows and output channels, in any order, and row-wise streaming."""
+"""Tiling never changes a bit: any split of rows, columns and output channels, in any order, and row-wise streaming."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from drawn_layers import RECIPES, drawn
 from golden_reader import bits16
 from npu.chain import Kind
 from npu.oracle import Oracle, check_input
-from tilewise import Streamed, lines_under, piece
+from tilewise import Streamed, piece, under
 
 MATRICES = (Kind.CONV, Kind.EXPAND)
 SEEDS = 220 if os.environ.get("ACCEL_TEST_FULL") else 7
@@ -34,28 +34,29 @@ def cut(source, length, most):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_tiles_of_rows_and_output_channels(recipe):
+def test_tiles_of_areas_and_output_channels(recipe):
     source = random.Random(recipe)
     for seed in range(STARTS[recipe], STARTS[recipe] + SEEDS):
         program, x = drawn(recipe, seed)
         tensors = whole(program, x)
 
-        def read(tensor, rows, tensors=tensors):
-            return tensors[tensor][rows.start : rows.stop]
+        def read(tensor, rows, columns, tensors=tensors):
+            return tensors[tensor][rows.start : rows.stop, columns.start : columns.stop]
 
         for index, chain in enumerate(program.chains):
             target = program.tensors[chain.target]
             every = [range(target.channels)]  # a pass without weights has the channels of its vectors
             tiles = [
-                (rows, channels)
+                (rows, columns, channels)
                 for rows in cut(source, target.height, 2)
+                for columns in cut(source, target.width, 4)
                 for channels in (cut(source, target.channels, 2) if chain.kind in MATRICES else every)
             ]
             source.shuffle(tiles)
             result = np.full(target.shape, np.nan, np.float32)
-            for rows, channels in tiles:
-                found = piece(program, index, rows, channels, read)
-                result[rows.start : rows.stop, :, channels.start : channels.stop] = found
+            for rows, columns, channels in tiles:
+                found = piece(program, index, (rows, columns), channels, read)
+                result[np.ix_(rows, columns, channels)] = found
             assert bits16(result) == bits16(tensors[chain.target]), f"{program.name}, chain {index}"
 
 
@@ -72,7 +73,7 @@ def test_streamed_groups(recipe):
             reader = next(chain for chain in program.chains if tensor in (chain.source, chain.residual))
             if reader.source == tensor:
                 reach = max(
-                    len(lines_under(program, reader, range(row, row + 1))[0])
+                    len(under(program, reader, 0, range(row, row + 1))[0])
                     for row in range(program.tensors[reader.target].height)
                 )
                 assert most <= reach, f"{program.name}: {most} lines of tensor {tensor} at once"
