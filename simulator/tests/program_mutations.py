@@ -136,7 +136,7 @@ def shuffle_sections(rng: Rng, program: Program) -> bytes:
             del sections[one]
         case _:
             return join(sections, int(rng.integers(4)))
-    return join(sections)
+    return join(sections, program.version)
 
 
 def resize_section(rng: Rng, program: Program) -> bytes:
@@ -148,7 +148,7 @@ def resize_section(rng: Rng, program: Program) -> bytes:
     at -= at % record
     changed = [content[:at], content + content[:at], content[at:], content * int(rng.integers(2, 50))]
     sections[one] = (tag, changed[rng.integers(4)])
-    return join(sections)
+    return join(sections, program.version)
 
 
 def edit_fields(rng: Rng, program: Program) -> bytes:
@@ -156,7 +156,7 @@ def edit_fields(rng: Rng, program: Program) -> bytes:
     sections = dict(cut(program.to_bytes()))
     for _ in range(rng.integers(1, 4)):
         tag = [*RECORDS][rng.integers(len(RECORDS))]
-        record, content = RECORDS[tag], bytearray(sections[tag])
+        record, content = RECORDS[tag], bytearray(sections.get(tag, b""))
         if not content:
             continue
         at = int(rng.integers(len(content) // record.size)) * record.size
@@ -170,7 +170,7 @@ def edit_fields(rng: Rng, program: Program) -> bytes:
         except struct.error:  # more than the field holds
             continue
         sections[tag] = bytes(content)
-    return join([*sections.items()])
+    return join([*sections.items()], program.version)
 
 
 def spoil_numbers(rng: Rng, program: Program) -> bytes:
@@ -180,7 +180,7 @@ def spoil_numbers(rng: Rng, program: Program) -> bytes:
     content = bytearray(sections[tag])
     for at in rng.integers(len(content), size=rng.integers(1, 20)):
         content[at] = int(rng.integers(256))
-    return join([*(sections | {tag: bytes(content)}).items()])
+    return join([*(sections | {tag: bytes(content)}).items()], program.version)
 
 
 def redesign(rng: Rng, program: Program) -> bytes:

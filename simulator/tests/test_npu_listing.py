@@ -1,6 +1,7 @@
 """`npu list`: what a stranger reads of a program."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from npu import cli, listing
@@ -60,3 +61,13 @@ def test_json_has_everything_but_the_weights(files, capsys):
     assert json.loads(listed(capsys, files / "loads", "--format", "json"))["loads"][1] == {
         "chain": 0, "first": 64, "tiles": 36, "buffer": 1,
     }  # fmt: skip
+
+
+def test_a_strangers_names_command_no_terminal(files, capsys):
+    program = samples()["streamed"]
+    names = ("\x1b[2Jwiped", "two\nlines", "größe")
+    (files / "hostile").write_bytes(replace(program, name="\x1b]0;title\x07", chain_names=names).to_bytes())
+    text = listed(capsys, files / "hostile")
+    assert "program   ?]0;title?," in text
+    assert all(f" {name} " in text for name in ("?[2Jwiped", "two?lines", "größe"))
+    assert all(letter.isprintable() or letter == "\n" for letter in text)

@@ -10,7 +10,7 @@ from typing import Any
 
 from npu.chain import Chain, Files, Kind, Load, Tensor
 from npu.program import Program
-from npu.tables import columns
+from npu.tables import columns, printable
 
 __all__ = ["FORMATS", "LEGEND", "render"]
 
@@ -55,7 +55,7 @@ def _head(program: Program) -> str:
     resident = "they stay in the matrix registers"
     plan = f"{len(program.loads)} loads an inference" if program.loads else resident
     return (
-        f"program   {program.name}, version {program.version}\n"
+        f"program   {printable(program.name)}, version {program.version}\n"
         f"digest    {program.digest}\n"
         f"format    {preset.name}: blocks of {preset.box}, {preset.exponent_bits}-bit exponents, "
         f"{preset.mantissa_bits}-bit mantissas, rounding {_option(program.rounding)}\n"
