@@ -1,8 +1,12 @@
 """What docs/timing.md publishes: the fit, and the prediction for every network on every machine, pinned."""
 
+from dataclasses import fields, replace
+from itertools import pairwise
+
 import pytest
 from npu.errors import DoesNotFit
 from npu.sku import constants, load_sku, sku_names
+from npu.timing import Estimate, LayerTime, Track, estimate, timeline
 
 from bench import npu_timing
 from bench.npu_timing import FITTED_RATE, PRECISIONS, bandwidth_for, timed
@@ -84,6 +88,12 @@ def test_slower_machines_are_slower():
         assert fast < slow  # instructions every 4 cycles instead of every 10
 
 
+def test_every_key_of_the_report_is_on_the_page():
+    page = npu_timing.PAGE.read_text(encoding="utf-8")
+    for record in (Estimate, LayerTime):
+        assert [field.name for field in fields(record) if f"`{field.name}" not in page] == []
+
+
 def test_every_machine_and_every_constant_is_on_the_page():
     page = npu_timing.PAGE.read_text(encoding="utf-8")
     assert set(PRECISIONS) == set(sku_names())
@@ -92,3 +102,55 @@ def test_every_machine_and_every_constant_is_on_the_page():
         for key, constant in constants(name).items():
             assert f"| `{key}` |" in page
             assert f"| {constant.tag} | {constant.why} |" in page
+
+
+SPEEDS = {
+    "DRAM": [{"dram_bytes_per_second": round(gb * 1e9)} for gb in (4, 8, 12.8, 16, 20, 40, 400)],
+    "clock": [{"clock_hz": mhz * 1_000_000} for mhz in (100, 200, 250, 300, 400, 800)],
+    "PCIe": [{"pcie_bytes_per_second": round(gb * 1e9)} for gb in (1, 3, 6.5, 13)],
+    "issue": [{"issue_cycles": cycles} for cycles in (40, 20, 10, 4, 0)],
+    "pipeline": [{"pipeline_cycles": cycles} for cycles in (1000, 100, 10, 0)],
+    "multipliers": [{"macs": macs} for macs in (1024, 8192, 16384, 65536)],
+}
+
+
+@pytest.mark.parametrize("speeds", SPEEDS.values(), ids=SPEEDS)
+@pytest.mark.parametrize("name", PINS)
+def test_a_faster_machine_is_never_slower(name, speeds):
+    sku = load_sku()
+    program = npu_timing.program(name, PRECISIONS[sku.name], sku)
+    found = [estimate(program, replace(sku, **changed)) for changed in speeds]
+    slack = 1e-6 * len(program.loads) * 10  # loads are whole cycles: a faster clock's are rounded anew
+    for slow, fast in pairwise(found):
+        assert fast.latency_ms <= slow.latency_ms * (1 + slack)
+        assert fast.inferences_per_second >= slow.inferences_per_second * (1 - slack)
+
+
+@pytest.mark.parametrize("name", PINS)
+def test_what_holds_of_every_network(name):
+    found = timed(name, "bw-cnn-a10")
+    engines = (found.compute_ms, found.issue_ms, found.dram_ms)
+    assert 1e3 / found.inferences_per_second >= max(engines)
+    assert max(found.compute_ms, found.issue_ms) <= found.device_ms <= sum(engines)
+    assert sum(found.critical_path.values()) == pytest.approx(found.latency_ms)
+    cycles = sum(layer.total_cycles for layer in found.layers)
+    assert cycles / load_sku().clock_hz == pytest.approx(found.device_ms / 1e3)
+    assert max(layer.initial_vrf for layer in found.layers) == found.initial_vrf
+    assert max(layer.addsub_vrf_1 for layer in found.layers) == found.addsub_vrf_1
+    assert sum(layer.tiles for layer in found.layers) == found.tiles
+    assert sum(layer.vectors for layer in found.layers) <= found.vectors
+
+
+def test_groups_larger_than_the_matrix_registers_load_their_weights_for_each_band():
+    layers = timed("ssd_vgg300", "bw-cnn-a10").layers
+    again = {layer.name: layer.loaded_bytes // layer.weight_bytes for layer in layers if layer.macs}
+    assert set(again.values()) == {1, 4}
+    assert {name.split("/")[0] for name, times in again.items() if times > 1} == {"conv4"}
+
+
+def test_outputs_are_sent_when_they_are_made():
+    program = npu_timing.program("ssd_vgg300", "msfp-a10", load_sku())
+    events = [event for event in timeline(program) if event.track is Track.HOST_OUT]
+    computed = max(event.start + event.cycles for event in timeline(program) if event.track is Track.MATRIX)
+    assert len(events) == len(program.outputs) == 11
+    assert sum(event.start < computed for event in events) >= 8

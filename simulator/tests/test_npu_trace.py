@@ -103,6 +103,23 @@ def test_files_on_the_command_line(program, tmp_path, capsys):
     assert "absent" in capsys.readouterr().err
 
 
+def test_machines_for_timing_only_are_timed(net, tmp_path, capsys):
+    path, n = tmp_path / "small.onnx", net((1, 3, 16, 16))
+    x = n.relu(n.bn(n.conv("x", 64, pads=[1, 1, 1, 1])))
+    path.write_bytes(n.model(n.conv(x, 500)).SerializeToString())
+    tiles = {}
+    for sku in ("bw-cnn-a10", "bw-s10", "bw-s5"):
+        assert cli.main(["estimate", str(path), "--sku", sku, "--format", "json"]) == 0
+        tiles[sku] = json.loads(capsys.readouterr().out)["tiles"]
+    assert tiles == {"bw-cnn-a10": 2 + 9 * 4, "bw-s10": 1 + 9 * 2, "bw-s5": 2 + 9 * 5}
+    assert cli.main(["compile", str(path), "--sku", "bw-s10", "--output", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert cli.main(["estimate", str(tmp_path / "device.npu"), "--format", "json"]) == 0  # on its own machine
+    assert json.loads(capsys.readouterr().out)["sku"] == "bw-s10"
+    assert cli.main(["estimate", str(path), "--sku", "bw-s5", "--precision", "msfp12"]) == 1
+    assert "boxes of 16 numbers, which do not fill vectors of 100" in capsys.readouterr().err
+
+
 def test_a_program_for_another_native_dimension_is_refused(program, tmp_path, capsys):
     path = tmp_path / "device.npu"
     path.write_bytes(program.to_bytes())

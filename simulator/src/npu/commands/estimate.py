@@ -8,7 +8,7 @@ from npu import report, roofline, timing, trace
 from npu.commands import Subparsers
 from npu.commands.models import add_compiling, compiled, is_program
 from npu.program import Program
-from npu.sku import load_sku
+from npu.sku import DEFAULT_SKU, load_sku
 
 __all__ = ["register"]
 
@@ -31,13 +31,13 @@ def register(commands: Subparsers) -> None:
         help="write a picture of layers against what is attainable",
     )
     add_compiling(parser)
-    parser.set_defaults(execute=execute)
+    parser.set_defaults(execute=execute, sku=None)  # a compiled program's own, else the default
 
 
 def execute(options: Namespace) -> None:
     """Run the command; raises NpuError or OSError."""
-    sku = load_sku(options.sku)
     program = _program(options)
+    sku = load_sku(options.sku or program.sku)
     estimate = timing.estimate(program, sku)
     if options.trace is not None:
         events = timing.timeline(program, sku)
@@ -50,4 +50,5 @@ def execute(options: Namespace) -> None:
 def _program(options: Namespace) -> Program:
     if is_program(options.model):
         return Program.from_bytes(options.model.read_bytes())
+    options.sku = options.sku or DEFAULT_SKU
     return compiled(options).program
