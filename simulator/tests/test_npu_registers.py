@@ -101,7 +101,7 @@ def drawn(seed) -> Layers:
     """Convolutions, pools, identities, concatenations and residuals, each behind some that came not long before."""
     draw = random.Random(seed)
     side = draw.choice([5, 8, 13])
-    n = Layers(side, draw.choice([3, 40, 130]))
+    n = Layers(side, draw.choice([3, 40, 130]), draw.choice([128, 128, 100, 400]))
     image = n.tensors[0].channels == 3
     if image:
         n.add(Kind.EXPAND, 0, -(-side // 2), 64, 7, 2, 3)
@@ -215,3 +215,73 @@ def test_what_does_not_fit_is_named_with_its_vectors_and_a_cure():
     n.add(Kind.CONV, x, 1, 64, 150)  # sees all rows at once
     with pytest.raises(DoesNotFit, match=r"layer 'layer1' .* needs 22500 matrix .* Use smaller pictures"):
         allocate(n.chains, n.tensors, n.names, MACHINE)
+
+
+def grown(*, read_later=False):
+    """x and y concatenated, the result convolved; perhaps with x read once more behind that."""
+    n = Layers(8, 64)
+    x = n.add(Kind.CONV, 0, 8, 64, stage=BIAS)
+    y = n.add(Kind.CONV, 0, 8, 128, stage=BIAS)
+    both = n.concat(x, y)
+    n.add(Kind.CONV, both, 8, 64, 3, 1, 1, BIAS)
+    if read_later:
+        n.add(Kind.CONV, x, 8, 64, stage=BIAS)
+    return allocate(n.chains, n.tensors, n.names, MACHINE)
+
+
+def test_a_concatenation_grows_in_place_unless_its_source_is_read_later():
+    _, tensors = grown()
+    assert (tensors[1].matrix_address, tensors[1].pitch) == (tensors[3].matrix_address, 2)
+    assert tensors[3].pitch == 2
+    assert tensors[2].pitch == 0
+    chains, tensors = grown(read_later=True)
+    assert [t.pitch for t in tensors] == [0] * 6
+    assert contradiction(chains, tensors) is None
+    shared = [*tensors]
+    for index in (1, 3):
+        shared[index] = dataclasses.replace(tensors[index], pitch=2, matrix_address=0)
+    assert contradiction(chains, shared) == "tensor 1 has the pitch 2 where 0 is due"
+
+
+BESIDE = {
+    # kernels that read x in the group of the concatenation, the first for what is appended -> is it in place?
+    "a point has passed by": ((1,), True),
+    "a window's next row still looks back": ((3,), False),
+    "another one comes later": ((1, 5), False),
+}
+
+
+@pytest.mark.parametrize(("kernels", "in_place"), BESIDE.values(), ids=BESIDE)
+def test_row_by_row_a_concatenation_stays_behind_the_others_that_read_its_source(kernels, in_place):
+    n = Layers(16, 64)
+    x = n.add(Kind.CONV, 0, 16, 64, stage=BIAS)
+    for kernel in kernels:
+        n.add(Kind.CONV, x, 16, 32, kernel, 1, kernel // 2, BIAS)
+    n.add(Kind.IDENTITY, n.concat(x, 2), 16, 96)
+    tight = dataclasses.replace(MACHINE, addsub_vrf_1=100)  # what is appended has 256 vectors: streamed
+    chains, tensors = allocate(n.chains, n.tensors, n.names, tight)
+    assert Files.STREAMED in tensors[2].files
+    assert bool(tensors[x].pitch) is in_place
+    play(chains, tensors, sizes_of(chains, tensors))
+
+
+DAMAGE = {
+    "a file too many": (
+        lambda t: {"files": t.files | Files.FLOAT16},
+        "not in the files that its readers read",
+    ),
+    "streamed beyond its group": (lambda t: {"files": t.files | Files.STREAMED}, "not grouped"),
+    "a pitch of its own": (lambda t: {"pitch": 3}, "tensor 1 has the pitch 2 where"),
+    "no pitch": (lambda t: {"pitch": 0}, "tensor 1 has the pitch 2 where 0 is due"),
+    "somebody's registers": (
+        lambda t: {"matrix_address": t.matrix_address + 1},
+        "tensor 1 has the pitch 2 where 0 is due",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_named(change, message):
+    chains, tensors = grown()
+    damaged = [*tensors[:3], dataclasses.replace(tensors[3], **change(tensors[3])), *tensors[4:]]
+    assert message in (contradiction(chains, damaged) or "")

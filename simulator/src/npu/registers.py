@@ -62,7 +62,7 @@ def contradiction(chains: Sequence[Chain], tensors: Sequence[Tensor]) -> str | N
     pitches = {index: tensors[family[-1]].depth for family in found.families for index in family}
     for index, tensor in enumerate(tensors):
         if tensor.pitch != pitches.get(index, 0):
-            return f"tensor {index} has the pitch {tensor.pitch}, and {pitches.get(index, 0)} is that of its family"
+            return f"tensor {index} has the pitch {tensor.pitch} where {pitches.get(index, 0)} is due"
     for file in FILES:
         living: list[Place] = []
         for place in sorted(found.places[file], key=lambda place: place.first):
