@@ -102,11 +102,11 @@ def bytes_of(data, rng):
     return bytes(changed)
 
 
-def structure_of(model, rng):
-    """A copy with one to three places that say something else."""
+def structure_of(model, rng, changes=None):
+    """A copy with one to three places (or so many) that say something else."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    for _ in range(int(rng.integers(1, 4))):
+    for _ in range(changes or int(rng.integers(1, 4))):
         choose(rng, CHANGES)(changed.graph, changed, rng)
     return changed
 

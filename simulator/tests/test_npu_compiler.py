@@ -243,7 +243,7 @@ REFUSED = {
     "weights not finite": (
         lambda n: n.model(n.conv("x", 4, weights=np.full((4, 3, 3, 3), np.nan))),
         CompileError,
-        "layer 'conv0' has weights that are not finite",
+        "layer 'conv0' has numbers in its weights that are not finite",
     ),
 }
 

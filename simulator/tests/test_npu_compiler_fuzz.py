@@ -12,6 +12,7 @@ from npu.errors import CompileError, SkuError
 from npu.program import Program
 from onnx import helper
 from onnx_mutations import bytes_of, structure_of
+from whole_models import REFUSALS, draw, infer, through_device
 
 FULL = bool(os.environ.get("ACCEL_TEST_FULL"))
 ROUNDS = 10_000 if FULL else 300
@@ -75,6 +76,33 @@ def test_models_that_say_something_else_are_compiled_or_refused(models):
         compiled_or_refused(structure_of(models[turn % len(models)], rng)) for turn in range(ROUNDS // 2)
     ]
     assert 0.1 < np.mean(outcomes) < 0.9
+
+
+def test_what_compiles_still_answers_like_float32(models):
+    """Damage that ONNX Runtime computes without complaint: the three parts must compute it too."""
+    rng = np.random.default_rng(13)
+    compared = 0
+    for turn in range(2_000 if FULL else 60):
+        model = structure_of(models[turn % len(models)], rng, changes=1)
+        try:
+            compiled = compile_model(model, precision="msfp16")
+            feeds = draw(model)
+            expected = infer(model, feeds)
+        except (CompileError, SkuError, *REFUSALS):
+            continue
+        largest = max(np.abs(tensor).max() for tensor in expected.values())
+        quotient = any(
+            node.op_type == "Div" for node in (compiled.post or model).graph.node
+        )  # magnifies errors
+        if not largest < 1_000 or quotient:
+            continue
+        found = through_device(compiled, feeds)
+        for name, tensor in expected.items():
+            assert found[name].shape == tensor.shape
+            error = np.linalg.norm(found[name] - tensor)
+            assert error < 0.05 * np.linalg.norm(tensor) + 1e-3, f"turn {turn}: {name}"
+        compared += 1
+    assert compared > (400 if FULL else 12)
 
 
 def huge_pads(n):

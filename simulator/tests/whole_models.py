@@ -5,10 +5,18 @@ import onnx
 import onnxruntime as ort
 from npu import oracle
 from npu.program import Program
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+REFUSALS = (
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.NotImplemented,
+    state.RuntimeException,
+)
 OPTIONS = ort.SessionOptions()
 OPTIONS.intra_op_num_threads = 1
-OPTIONS.log_severity_level = 3
+OPTIONS.log_severity_level = 4
 
 
 def infer(model, feeds):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from npu.bfp import Accumulation, Float32, Preset, Rounding, quantise
+from npu.bfp import Accumulation, Preset, Rounding, quantise
 from npu.chain import MAX_NUMBERS, Chain, Kind, Stage, Tensor
 from npu.compiler.frontblock import front_block
 from npu.compiler.layers import INPUT, Layer
@@ -135,8 +135,9 @@ def _quantise(
     step = max(1, AT_ONCE // max(1, layer.weights[0].size))
     for start in range(0, len(layer.weights), step):
         rows = slice(start, start + step)
-        given = _to_float16(np.ascontiguousarray(layer.weights[rows]), layer, "weights")
-        blocks = quantise(given, preset, rounding)
+        given = np.ascontiguousarray(layer.weights[rows])
+        _check_finite(given, layer, "weights")
+        blocks = quantise(round16(given), preset, rounding)
         numbers[rows], scales[rows] = blocks.mantissas, blocks.exponents
 
 
@@ -146,18 +147,17 @@ def _vectors(layer: Layer, chain: Chain) -> list[NDArray[np.float16]]:
     for flag, numbers, neutral in ((Stage.SCALE, layer.scale, 1.0), (Stage.BIAS, layer.bias, 0.0)):
         if flag in chain.stage:
             given = np.full(layer.shape[2], neutral) if numbers is None else numbers
-            with np.errstate(over="ignore"):
-                single = given.astype(np.float32)
-            made.append(_to_float16(single, layer, (flag.name or "").lower()).astype(np.float16))
+            _check_finite(given, layer, (flag.name or "").lower())
+            with np.errstate(over="ignore"):  # saturates
+                made.append(round16(given.astype(np.float32)).astype(np.float16))
     return made
 
 
-def _to_float16(numbers: Float32, layer: Layer, what: str) -> Float32:
-    if np.isnan(numbers).any() or (what == "weights" and np.isinf(numbers).any()):
+def _check_finite(numbers: NDArray[np.floating], layer: Layer, what: str) -> None:
+    if not np.isfinite(numbers).all():
         raise CompileError(
-            f"layer {layer.name!r} has {what} that are not finite; retrain or repair the model"
+            f"layer {layer.name!r} has numbers in its {what} that are not finite; retrain or repair the model"
         )
-    return round16(numbers)
 
 
 def _shortened(name: str) -> str:

@@ -153,6 +153,8 @@ def _connect(graph: Graph) -> None:
     for value in graph.outputs:
         if value.name not in known:
             raise UnsupportedModel(f"nobody makes the output {value.name!r}; repair the graph")
+        if value.name in graph.constants:
+            raise UnsupportedModel(f"the output {value.name!r} is a constant; remove it from the outputs")
 
 
 def _needed(nodes: list[Any], model: Any) -> list[Any]:
@@ -189,11 +191,13 @@ def _infer_shapes(graph: Graph) -> None:
     except Exception as error:
         raise UnsupportedModel(f"shapes cannot be inferred: {error}") from error
     for value in [*graph.inputs, *inferred.graph.value_info, *inferred.graph.output]:
+        if value.name in graph.shapes:  # an input that is an output too
+            continue
+        graph.infos[value.name] = value
         if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"):
             graph.shapes[value.name] = tuple(
                 dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
                 for dim in value.type.tensor_type.shape.dim
             )
-        graph.infos[value.name] = value
     for name, tensor in graph.constants.items():
         graph.shapes[name] = tuple(tensor.dims)
