@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from npu.errors import DoesNotFit
 from npu.sku import constants, load_sku, sku_names
-from npu.timing import Estimate, LayerTime, Track, estimate, timeline
+from npu.timing import Estimate, LayerTime, Track, estimate, input_vectors, timeline
 
 from bench import npu_timing
 from bench.npu_timing import FITTED_RATE, PRECISIONS, bandwidth_for, timed
@@ -15,18 +15,18 @@ PINS = {
     # network: {SKU: (ms, inferences a second, bound by, tiles, vectors), None where it does not fit}
     "resnet50": {
         "bw-cnn-a10": (1.873, 558.6, "dram", 1461, 422),
-        "bw-a10": (1.865, 560.9, "dram", 1461, 422),
+        "bw-a10": (1.866, 560.9, "dram", 1461, 422),
         "bw-s10": (1.918, 545.6, "compute", 376, 196),
         "bw-s5": (5.256, 193.4, "compute", 3133, 596),
     },
     "resnet152": {
         "bw-cnn-a10": (3.966, 257.5, "dram", 3569, 1190),
-        "bw-a10": (3.958, 258.0, "dram", 3569, 1190),
+        "bw-a10": (3.959, 258.0, "dram", 3569, 1190),
         "bw-s10": (3.497, 293.1, "dram", 878, 528),
         "bw-s5": (14.078, 71.5, "compute", 7783, 1696),
     },
     "densenet121": {
-        "bw-cnn-a10": (2.266, 454.1, "compute", 958, 770),
+        "bw-cnn-a10": (2.267, 454.1, "compute", 958, 770),
         "bw-a10": (2.253, 456.9, "compute", 958, 770),
         "bw-s10": (4.324, 234.7, "compute", 764, 418),
         "bw-s5": (8.747, 115.2, "compute", 1944, 1060),
@@ -139,6 +139,23 @@ def test_what_holds_of_every_network(name):
     assert max(layer.addsub_vrf_1 for layer in found.layers) == found.addsub_vrf_1
     assert sum(layer.tiles for layer in found.layers) == found.tiles
     assert sum(layer.vectors for layer in found.layers) <= found.vectors
+
+
+DMA = {
+    # network: native vectors in (V: 1,240 for 224 x 224, D: 2,195 for 300 x 300) and out (V: the firmware writes them)
+    "resnet50": (1240, 784),
+    "resnet152": (1240, 784),
+    "densenet121": (1240, 288),
+    "vgg16": (1240, 196),
+    "ssd_vgg300": (2195, 37 * 37 * 4 + 19 * 19 * 2 + 10 * 10 * 2 + 5 * 5 * 2 + 3 * 3 * 2 + 2),
+}
+
+
+@pytest.mark.parametrize(("name", "vectors"), DMA.items(), ids=DMA)
+def test_what_crosses_pcie(name, vectors):
+    program = npu_timing.program(name, "msfp-a10", load_sku())
+    sent = sum(program.tensors[index].vectors for index in program.output_tensors)
+    assert (input_vectors(program), sent) == vectors
 
 
 def test_groups_larger_than_the_matrix_registers_load_their_weights_for_each_band():

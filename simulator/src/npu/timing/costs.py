@@ -54,7 +54,10 @@ def tile_bytes(preset: Preset, native_dim: int = NATIVE_DIM) -> int:
 
 
 def input_vectors(program: Program) -> int:
-    """Native vectors that the host sends: the padded picture in one piece, or the input's own vectors."""
+    """Native vectors that the host sends: the padded picture in one piece, or the input's own vectors.
+
+    V: 230 x 230 x 3 for every network of 224 x 224, though a 7 x 7 window of stride 2 never sees the last row.
+    """
     image = program.tensors[0]
     readers = [chain for chain in program.chains if chain.kind is Kind.EXPAND]
     if not readers:
@@ -63,7 +66,7 @@ def input_vectors(program: Program) -> int:
     for chain in readers:
         after = chain.pad_after(image, program.tensors[chain.target])
         rows, columns = (
-            side + before + max(0, behind) + EXPANDER_KERNEL - kernel
+            side + before + max(before, behind) + EXPANDER_KERNEL - kernel
             for side, before, behind, kernel in zip(image.shape, chain.pad, after, chain.kernel, strict=False)
         )
         sizes.append(blocks(rows * columns * image.channels, program.native_dim))

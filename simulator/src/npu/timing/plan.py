@@ -15,7 +15,7 @@ FLOAT16 = 2  # bytes
 
 
 def costs_of(program: Program, sku: Sku) -> list[Cost]:
-    """Each chain's demands, its loads' instructions among them."""
+    """Each chain's demands; the instructions that load its weights come in `machine_of`."""
     tensors, chains = program.tensors, program.chains
     groups = [chain.group for chain in chains]
     return [
@@ -59,9 +59,8 @@ def _steps(
 ) -> tuple[list[Step], list[int]]:
     """The steps, and for each load the last step that uses its buffer."""
     chains = program.chains
-    loaded = [0] * len(
-        chains
-    )  # tiles a picture: more than the chain has, if they come again for each band of rows
+    # Tiles a picture: more than the chain has, if they come again for each band of rows.
+    loaded = [0] * len(chains)
     for load in loads:
         loaded[load.chain] += load.tiles
     steps: list[Step] = []
