@@ -78,6 +78,21 @@ OF_OTHER_KINDS = {
         "the pitch 1; .* 2",
     ),
     "pitch without a family": ("every kind", poke(b"TENS", 4 * TENSOR + 24, "<I", 2), "pitch"),
+    "identity with a stride": (
+        "every kind",
+        poke(b"CHNS", 8 * CHAIN + 10, "<H", 3),
+        r"does not become|identity with",
+    ),
+    "pool with dilation": (
+        "every kind",
+        poke(b"CHNS", 9 * CHAIN + 14, "<H", 2),
+        r"only convolutions have|not become",
+    ),
+    "concatenation with dilation": (
+        "every kind",
+        poke(b"CHNS", 6 * CHAIN + 14, "<H", 2),
+        "only convolutions have",
+    ),
     "an address in no file": ("every kind", poke(b"TENS", 10 * TENSOR + 16, "<I", 1), "an address in a file"),
     "an output twice": ("every kind", poke(b"OUTS", 4, "<I", 10), "named twice"),
     "an output less": ("every kind", poke(b"OUTS", 0, "<I", 9), "tensor 10 is neither read nor an output"),

@@ -144,23 +144,20 @@ def _check_kind(index: int, chain: Chain, tensors: Sequence[Tensor]) -> None:
     source, target, kind = tensors[chain.source], tensors[chain.target], chain.kind
     if kind in (Kind.IDENTITY, *POOLS) and source.channels != target.channels:
         refuse(f"chain {index} changes the number of channels without weights")
-    if kind is Kind.IDENTITY and (source.shape != target.shape or chain.extent != ALONE):
-        refuse(f"chain {index} is an identity with a window")
-    if kind in POOLS and chain.dilation != ALONE:
-        refuse(f"chain {index} is a pool with dilation")
+    if kind is Kind.IDENTITY and not (source.shape == target.shape and chain.kernel == chain.stride == ALONE):
+        refuse(f"chain {index} is an identity with a window or a stride")
+    if kind is not Kind.CONV and chain.dilation != ALONE:
+        refuse(f"chain {index} has a dilation, which only convolutions have")
     if kind in POOLS and chain.stage != (Stage.NONE if kind is Kind.MAX_POOL else Stage.SCALE):
         refuse(f"chain {index} is a pool with another float16 stage than its own")
     if kind is Kind.CONCAT and (
         chain.stage != Stage.RESIDUAL
         or source.shape[:2] != target.shape[:2]
-        or not (chain.extent == chain.stride == chain.residual_stride == ALONE)
+        or not (chain.kernel == chain.stride == chain.residual_stride == ALONE)
     ):
         refuse(f"chain {index} is a concatenation with a window, a stride or a float16 stage")
     if kind is Kind.EXPAND and (
-        chain.source != 0
-        or source.channels > EXPANDER_CHANNELS
-        or max(chain.kernel) > EXPANDER_KERNEL
-        or chain.dilation != ALONE
+        chain.source != 0 or source.channels > EXPANDER_CHANNELS or max(chain.kernel) > EXPANDER_KERNEL
     ):
         refuse(f"chain {index} is not what the Expander can do")
     if kind in MATRICES and Stage.BIAS not in chain.stage:
