@@ -10,6 +10,7 @@ from npu import cli, timing, trace
 from npu.compiler import compile_model
 from npu.sku import load_sku
 from npu.timing import Track
+from npu.timing.plan import costs_of
 
 
 @cache
@@ -79,6 +80,14 @@ def test_estimates_add_up(program):
     assert estimate.bottleneck in program.chain_names
     assert max(layer.initial_vrf for layer in estimate.layers) == estimate.initial_vrf
     assert max(layer.addsub_vrf_1 for layer in estimate.layers) == estimate.addsub_vrf_1
+
+
+def test_each_load_is_an_instruction(program):
+    sku = load_sku()
+    issued = sum(layer.issue_cycles for layer in timing.estimate(program).layers)
+    demanded = sum(cost.issue for cost in costs_of(program, sku))
+    assert len(program.loads) > 3
+    assert issued == demanded + len(program.loads) * sku.issue_cycles
 
 
 def test_files_on_the_command_line(program, tmp_path, capsys):

@@ -136,7 +136,7 @@ def _transfers(loads: Sequence[Load], served: Sequence[int], program: Program, s
     for index, (load, step) in enumerate(zip(loads, served, strict=True)):
         if index == 0 or loads[index - 1].buffer != load.buffer:
             free[load.buffer] = used[load.buffer]
-        used[load.buffer] = max(used[load.buffer], step)
+        used[load.buffer] = step
         transfers.append(
             Transfer(
                 load.chain, load.tiles, _whole(load.tiles * cycles), free[load.buffer], last_use[load.buffer]
