@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from google.protobuf.message import DecodeError
 from npu import oracle
 from npu.chain import Files, Kind, Stage
 from npu.compiler import compile_model
@@ -15,7 +14,7 @@ from npu.compiler.lowering import lower
 from npu.compiler.operators import judge
 from npu.compiler.options import options
 from npu.compiler.partition import choose
-from npu.errors import CompileError, NothingToOffload, NpuError, SkuError, UnsupportedModel
+from npu.errors import CompileError, NothingToOffload, SkuError, UnsupportedModel
 from npu.sku import load_sku
 from whole_models import chains_of, infer, through_device
 
@@ -328,18 +327,3 @@ def test_compiling_twice_gives_the_same_bytes(small_residual):
     for part in ("pre", "post", "composed"):
         spelt = [getattr(c, part).SerializeToString(deterministic=True) for c in (one, two)]
         assert spelt[0] == spelt[1]
-
-
-def test_damaged_models_are_refused_and_never_crash(small_residual):
-    data = small_residual.SerializeToString()
-    rng = np.random.default_rng(11)
-    refused = 0
-    for _ in range(150):
-        changed = bytearray(data)
-        for at in rng.integers(0, len(data), int(rng.integers(1, 4))):
-            changed[at] = int(rng.integers(256))
-        try:
-            compile_model(onnx.load_model_from_string(bytes(changed)))
-        except (NpuError, DecodeError):
-            refused += 1
-    assert refused

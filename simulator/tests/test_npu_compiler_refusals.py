@@ -204,7 +204,7 @@ def test_pictures_without_known_size_are_refused_with_a_cure(net):
 def test_what_does_not_fit_names_the_layer(net):
     n = net(("N", 3, 300, 300))
     x = n.conv("x", 600, weights=np.zeros((600, 3, 3, 3)))
-    with pytest.raises(DoesNotFit, match="layer 'conv0' .* vectors"):
+    with pytest.raises(DoesNotFit, match=r"layer 'conv0' .* vectors"):
         compile_model(n.model(n.conv(x, 600, weights=np.zeros((600, 600, 3, 3)))))
 
 

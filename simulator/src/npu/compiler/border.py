@@ -25,7 +25,7 @@ def outputs_of(after: Mapping[int, Sequence[int]], escaping: Set[int], heavy: Se
     room: Room = defaultdict(dict)
 
     def join(one: Vertex, other: Vertex, paths: int) -> None:
-        room[one][other] = paths
+        room[one][other] = paths  # nothing is joined in both directions
         room[other].setdefault(one, 0)
 
     for node, readers in after.items():
@@ -35,8 +35,8 @@ def outputs_of(after: Mapping[int, Sequence[int]], escaping: Set[int], heavy: Se
         if node in escaping:
             join((node, True), EXIT, MANY)
         for reader in readers:
-            if reader not in heavy:
-                join((node, True), (reader, False), MANY)
+            join((node, True), (reader, False), MANY)
+            join((reader, False), (node, False), MANY)  # who is on the device needs what it reads there
     while path := _path(room):
         for one, other in path:
             room[one][other] -= 1
