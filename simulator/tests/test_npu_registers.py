@@ -6,6 +6,7 @@ import random
 import re
 
 import pytest
+from npu.bfp import Accumulation
 from npu.chain import Files, Kind, Stage
 from npu.errors import DoesNotFit
 from npu.fusion import row_order
@@ -285,3 +286,21 @@ def test_damage_is_named(change, message):
     chains, tensors = grown()
     damaged = [*tensors[:3], dataclasses.replace(tensors[3], **change(tensors[3])), *tensors[4:]]
     assert message in (contradiction(chains, damaged) or "")
+
+
+@pytest.mark.parametrize(
+    ("vectors", "groups"), [(700, [0] * 6), (660, [0, 0, 0, 0, 1])], ids=["fits", "does not"]
+)
+def test_a_front_block_is_one_group_where_that_fits(vectors, groups):
+    n = Layers(64)
+    taps = {"stage": BIAS, "accumulation": Accumulation.FP16_TAPS}
+    x = n.add(Kind.EXPAND, 0, 64, 64, 3, 1, 1, BIAS)
+    x = n.add(Kind.CONV, x, 64, 64, 3, 1, 1, **taps)
+    x = n.add(Kind.MAX_POOL, x, 32, 64, 2, 2, 0, Stage.NONE)
+    x = n.add(Kind.MAX_POOL, x, 16, 64, 2, 2, 0, Stage.NONE)
+    x = n.add(Kind.CONV, x, 16, 64, 3, 1, 1, **taps)
+    n.add(Kind.CONV, x, 1, 8, 16, stage=BIAS)  # sees all rows at once
+    machine = dataclasses.replace(MACHINE, initial_vrf=vectors)
+    chains, tensors = allocate(n.chains, n.tensors, n.names, machine)
+    assert [chain.group for chain in chains][:5] == groups[:5]
+    assert need_of(chains, tensors).vector_memory == 6 - 2 + 66  # biases, and zeros for a padded row of 64

@@ -29,9 +29,21 @@ def allocate(
     A tensor that nobody reads takes no register: it goes to the output queue as it is made. Raises CompileError,
     which names the layer and the vectors it needs, when even row-wise fusion does not help.
     """
+    front = any(chain.accumulation is Accumulation.FP16_TAPS for chain in chains)
+    try:
+        return _allocated(chains, tensors, names, sku, front=front)
+    except DoesNotFit:
+        if not front:
+            raise
+        return _allocated(chains, tensors, names, sku, front=False)  # the front block is one group too large
+
+
+def _allocated(
+    chains: Sequence[Chain], tensors: Sequence[Tensor], names: Sequence[str], sku: Sku, *, front: bool
+) -> tuple[tuple[Chain, ...], tuple[Tensor, ...]]:
     uses = uses_of(chains, len(tensors))
     bare = [replace(tensor, files=uses.files(index), pitch=0) for index, tensor in enumerate(tensors)]
-    streaming = Streaming(chains, bare, uses, sku)
+    streaming = Streaming(chains, bare, uses, sku, front=front)
     while True:
         crowd = streaming.crowd()
         placed: list[tuple[Files, Place]] = []

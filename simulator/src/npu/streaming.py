@@ -18,14 +18,20 @@ PATIENCE = 8  # choices in a row that bring the files no nearer to fitting
 
 
 class Streaming:
-    """The tensors with their flags so far, and what that means for the registers (`now`)."""
+    """The tensors with their flags so far, and what that means for the registers (`now`).
 
-    def __init__(self, chains: Sequence[Chain], tensors: Sequence[Tensor], uses: Uses, sku: Sku) -> None:
+    With `front`, a front block that adds taps in float16 is streamed from the start.
+    """
+
+    def __init__(
+        self, chains: Sequence[Chain], tensors: Sequence[Tensor], uses: Uses, sku: Sku, *, front: bool
+    ) -> None:
         self.chains, self.uses = chains, uses
         self.capacity = {Files.MATRIX: sku.initial_vrf, Files.FLOAT16: sku.addsub_vrf_1}
         self.known: Lines = {}
         self._take(list(tensors))
-        self._take(self._front())
+        if front:
+            self._take(self._front())
         self.nearest, self.in_vain = self._overflow(self.now), 0
         self.hopeless: tuple[set[int], Occupancy] = set(), self.now  # the crowd that nothing has helped since
 
