@@ -15,7 +15,7 @@ SBR = "scale+bias+relu"
 
 
 def dense_block_with_transition(n):
-    x = n.pool(n.relu(n.bn(n.conv("x", 12, (5, 5), strides=[2, 2], pads=[2, 2, 2, 2]))), 3, 2)
+    x = n.pool(n.relu(n.bn(n.conv("x", 12, (5, 5), strides=[2, 2], pads=[2, 2, 2, 2]))), 2, 1)
     for _ in range(2):
         y = n.relu(n.bn(n.conv(n.relu(n.bn(x)), 16, (1, 1))))
         x = n.op("Concat", x, n.conv(y, 8, **SAME), axis=1, channels=n.channels[x] + 8)
@@ -230,6 +230,18 @@ def test_the_device_stops_where_fewest_tensors_leave_it(net):
     a, b = n.conv("x", 8), n.conv("x", 8)
     compiled = compile_model(n.model(n.op("Sigmoid", n.relu(n.op("Add", a, b)))))
     assert chains_of(compiled) == [("EXPAND", "bias"), ("EXPAND", "bias+residual+relu")]
+
+
+def test_an_average_of_the_whole_picture_is_the_hosts_unless_a_convolution_follows(net):
+    n = net(("N", 3, 8, 8))
+    mean = n.op("AveragePool", n.relu(n.conv("x", 8, **SAME)), kernel_shape=[8, 8])
+    compiled = compile_model(n.model(n.op("Flatten", mean)))
+    assert chains_of(compiled) == [("EXPAND", "bias+relu")]
+    assert compiled.host_reasons["AveragePool 'averagepool2'"].startswith(
+        "whole pictures are averaged on the host"
+    )
+    compiled = compile_model(n.model(n.conv(mean, 4, (1, 1))))
+    assert [kind for kind, _ in chains_of(compiled)] == ["EXPAND", "AVERAGE_POOL", "CONV"]
 
 
 def test_views_that_both_sides_need_are_on_both(net):

@@ -5,12 +5,12 @@ have several outputs: whatever is read elsewhere. Views at its end stay on the h
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from itertools import accumulate
 
 from npu.compiler.border import outputs_of
-from npu.compiler.geometry import Layout, layouts
+from npu.compiler.geometry import Layout, layouts, windows
 from npu.compiler.graph import Graph, label
 from npu.compiler.verdicts import Role, Verdict, real_readers
 from npu.errors import NothingToOffload
@@ -19,6 +19,9 @@ __all__ = ["Region", "choose"]
 
 # What may read the region's input: no float16 stage on raw pictures.
 STARTERS = ("Add", "AveragePool", "Concat", "Conv", "MaxPool", "Sum")
+
+TOO_MANY = "behind the last convolution; with it more tensors would have to leave the device"
+AVERAGED = "whole pictures are averaged on the host, in float32"
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,14 @@ class Region:
     outputs: tuple[str, ...]
     input_layout: Layout
     output_layouts: tuple[Layout, ...]
-    dropped: frozenset[int]  # could run there too, but more tensors would have to leave the device
+    dropped: Mapping[int, str]  # nodes that could run there too -> why they do not
 
     def why_outside(self, index: int, verdict: Verdict) -> str:
         """The reason of a node that is not in the region."""
         if verdict.role is Role.VIEW:
             return "it only lays a tensor out anew where the device ends"
-        if index in self.dropped:
-            return "behind the last convolution; with it more tensors would have to leave the device"
-        return verdict.reason or "outside of the largest part that depends on one tensor"
+        outside = "outside of the largest part that depends on one tensor"
+        return verdict.reason or self.dropped.get(index, outside)
 
 
 def choose(graph: Graph, verdicts: list[Verdict]) -> Region:
@@ -82,6 +84,9 @@ def _region(
 ) -> Region | None:
     within = _reachable(graph, verdicts, start)
     heavy = _ancestors(graph, within, [index for index in within if macs[index]])
+    averages = {index for index in within - heavy if _is_of_whole_picture(graph, index)}
+    if averages:  # as the last step they are better off in float32, and cost the host nothing
+        within = _reachable(graph, verdicts, start, averages)
     work = {index for index in within if verdicts[index].role is Role.WORK}
     after: dict[int, list[int]] = {}
     escaping = set()
@@ -104,20 +109,30 @@ def _region(
         tuple(outputs),
         known[start],
         tuple(known[name] for name in outputs),
-        frozenset(work - nodes),
+        dict.fromkeys(work - nodes, TOO_MANY) | dict.fromkeys(averages, AVERAGED),
     )
 
 
-def _reachable(graph: Graph, verdicts: list[Verdict], start: str) -> set[int]:
+def _reachable(
+    graph: Graph, verdicts: list[Verdict], start: str, without: Set[int] = frozenset()
+) -> set[int]:
     """Nodes that can run on the device and depend on `start` and constants alone."""
     found: set[int] = set()
     for index in range(graph.producer.get(start, -1) + 1, len(graph.nodes)):
         inputs = graph.inputs_of(index)
-        if verdicts[index].role is not Role.HOST and all(
-            name == start or graph.producer.get(name, -1) in found for name in inputs
-        ):
+        able = verdicts[index].role is not Role.HOST and index not in without
+        if able and all(name == start or graph.producer.get(name, -1) in found for name in inputs):
             found.add(index)
     return found
+
+
+def _is_of_whole_picture(graph: Graph, index: int) -> bool:
+    node = graph.nodes[index]
+    return (
+        node.op_type == "AveragePool"
+        and graph.shapes[node.output[0]][2:] == (1, 1)
+        and (windows(graph, index).kernel == graph.shapes[node.input[0]][2:])
+    )
 
 
 def _ancestors(graph: Graph, within: set[int], nodes: Iterable[int]) -> set[int]:
