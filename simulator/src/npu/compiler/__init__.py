@@ -4,7 +4,9 @@ The order of work: `graph` reads and folds, `operators` judges each node, `parti
 `lowering` makes layers of it, `assemble` makes the program, `split` makes the host's graphs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from npu import bfp
@@ -38,7 +40,7 @@ class Compiled:
     pre: Any  # onnx.ModelProto or None
     program: Program
     post: Any  # onnx.ModelProto or None
-    composed: Any  # onnx.ModelProto
+    compose: Callable[[], Any]
     device_input: str
     device_output: str
     offloaded_ops: int
@@ -46,6 +48,11 @@ class Compiled:
     host_reasons: dict[str, str]  # operator and name -> why it stays on the host
     tensors: tuple[str, ...] = ()  # per chain: the model's tensor that it makes, empty where there is none
     host_counts: tuple[OnHost, ...] = ()  # the same by operator and reason, the most frequent first
+
+    @cached_property
+    def composed(self) -> Any:
+        """The whole as one onnx.ModelProto; made when it is asked for, because it holds everything once more."""
+        return self.compose()
 
 
 def compile_model(
@@ -89,7 +96,7 @@ def _compile(model: Any, chosen: Options, machine: Sku, name: str | None) -> Com
         pre=host.pre,
         program=program,
         post=host.post,
-        composed=host.composed,
+        compose=host.compose,
         device_input=host.device_input,
         device_output=host.device_output,
         offloaded_ops=sum(verdicts[i].role is Role.WORK for i in inside),

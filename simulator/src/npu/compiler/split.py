@@ -5,7 +5,7 @@ The device takes and gives NHWC; where the graph has NCHW at the border, the tra
 graph. Several outputs leave the device in one queue, which the host's second graph cuts up again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class Host:
 
     pre: Any
     post: Any
-    composed: Any
+    compose: Callable[[], Any]  # makes the model for interchange, which holds all constants once more
     device_input: str
     device_output: str
     nodes: int
@@ -66,9 +66,12 @@ def split(graph: Graph, region: Region, program: Program) -> Host:
         post = _model(
             graph, "host_post", post_nodes, inputs, [name for name in outputs if name in made_after]
         )
-    node = _brain_slice(program, device_input, device_output)
-    composed = _model(graph, "composed", [*pre_nodes, node, *post_nodes], model_inputs, outputs)
-    return Host(pre, post, composed, device_input, device_output, len(before) + len(needed))
+
+    def compose() -> Any:
+        node = _brain_slice(program, device_input, device_output)
+        return _model(graph, "composed", [*pre_nodes, node, *post_nodes], model_inputs, outputs)
+
+    return Host(pre, post, compose, device_input, device_output, len(before) + len(needed))
 
 
 def _enter(graph: Graph, tensor: str, layout: Layout) -> tuple[str, list[Any]]:
