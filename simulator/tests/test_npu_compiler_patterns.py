@@ -332,3 +332,12 @@ def test_an_exact_sum_tells_that_outputs_come_in_their_order(net):
     feeds = {"x": np.ones_like(draw(model)["x"])}
     assert set(relative_errors(model, compile_model(model), feeds).values()) == {0.0}
     assert infer(model, feeds)[b][0, :, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_views_in_front_of_the_first_convolution_are_the_devices(net):
+    n = net(("N", 3, 8, 8))
+    x = n.op("Pad", n.op("Identity", "x"), n.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1])))
+    compiled = compile_model(n.model(n.conv(x, 4)))
+    assert compiled.program.input_shape == (8, 8, 3)
+    assert compiled.program.chains[0].pad == (1, 1)
+    assert compiled.host_counts == ()

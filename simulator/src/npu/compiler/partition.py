@@ -62,7 +62,7 @@ def choose(graph: Graph, verdicts: list[Verdict]) -> Region:
             layout is Layout.NHWC for layout in region.output_layouts
         )
         work = sum(verdicts[index].role is Role.WORK for index in region.nodes)
-        score = (sum(macs[index] for index in region.nodes), work, borders, -len(region.nodes))
+        score = (sum(macs[index] for index in region.nodes), work, borders, len(region.nodes))
         if best is None or score > best[0]:
             best = score, region
     if best is None:
