@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from npu.compiler import compile_model
 from npu.errors import CompileError, SkuError
 from npu.program import Program
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnx_mutations import bytes_of, structure_of
 from whole_models import REFUSALS, draw, infer, through_device
 
@@ -78,12 +78,21 @@ def test_models_that_say_something_else_are_compiled_or_refused(models):
     assert 0.1 < np.mean(outcomes) < 0.9
 
 
+def has_huge_numbers(model):
+    """Beyond float16, where the device saturates."""
+    floats = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.data_type == 1]
+    return any(not np.abs(numbers).max(initial=0) < 1_000 for numbers in floats)
+
+
 def test_what_compiles_still_answers_like_float32(models):
     """Damage that ONNX Runtime computes without complaint: the three parts must compute it too."""
     rng = np.random.default_rng(13)
     compared = 0
     for turn in range(2_000 if FULL else 60):
         model = structure_of(models[turn % len(models)], rng, changes=1)
+        sides = [dim.dim_value for value in model.graph.input for dim in value.type.tensor_type.shape.dim]
+        if not all(0 <= side < 100 for side in sides):
+            continue
         try:
             compiled = compile_model(model, precision="msfp16")
             feeds = draw(model)
@@ -91,10 +100,9 @@ def test_what_compiles_still_answers_like_float32(models):
         except (CompileError, SkuError, *REFUSALS):
             continue
         largest = max(np.abs(tensor).max() for tensor in expected.values())
-        quotient = any(
-            node.op_type == "Div" for node in (compiled.post or model).graph.node
-        )  # magnifies errors
-        if not largest < 1_000 or quotient:
+        host = compiled.post.graph.node if compiled.post is not None else ()
+        quotient = any(node.op_type == "Div" for node in host)  # magnifies errors
+        if not largest < 1_000 or quotient or has_huge_numbers(model):
             continue
         found = through_device(compiled, feeds)
         for name, tensor in expected.items():
