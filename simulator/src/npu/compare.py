@@ -91,7 +91,7 @@ def compare(
         outputs = [value.name for value in model.graph.output]
         made = [tensor for tensor in compiled.tensors if tensor]
         float_graph = HostGraph(_with_outputs(model, made))
-        execution = Execution(compiled)
+        execution = Execution(compiled, outputs)
         errors = LayerErrors(compiled, graph)
         wanted, got = _Answers(outputs), _Answers(outputs)
         for number, part in enumerate(parts):

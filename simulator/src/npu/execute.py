@@ -5,7 +5,7 @@ is run as often as its inputs ask for.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,14 +57,17 @@ class HostGraph:
 
 
 class Execution:
-    """A compiled model, ready to run any number of times."""
+    """A compiled model, ready to run any number of times.
 
-    def __init__(self, compiled: "Compiled") -> None:
+    `outputs` are the model's, by name; absent, they are asked of the composed graph, which is then made.
+    """
+
+    def __init__(self, compiled: "Compiled", outputs: Sequence[str] | None = None) -> None:
         self.compiled = compiled
         self.oracle = Oracle(compiled.program)
         self._pre = None if compiled.pre is None else HostGraph(compiled.pre)
         self._post = None if compiled.post is None else HostGraph(compiled.post)
-        self._outputs = [value.name for value in compiled.composed.graph.output]
+        self._outputs = outputs or [value.name for value in compiled.composed.graph.output]
 
     def run(self, feeds: Mapping[str, NDArray[Any]], watch: Watcher | None = None) -> Arrays:
         """The model's outputs by name for its inputs by name.

@@ -29,12 +29,12 @@ def add_compiling(parser: ArgumentParser, *, precision: bool = True) -> None:
         parser.add_argument("--precision", choices=list(bfp.PRESETS), default=bfp.DEFAULT)
 
 
-def compiled(options: Namespace) -> "Compiled":
-    """The model that the options name, compiled as they say; raises CompileError or SkuError."""
+def compiled(options: Namespace, model: Any = None) -> "Compiled":
+    """The model (absent: the one that the options name) compiled as they say; raises CompileError or SkuError."""
     from npu.compiler import compile_model
 
     return compile_model(
-        load_model(options.model),
+        load_model(options.model) if model is None else model,
         precision=options.precision,
         sku=options.sku,
         name=options.model.stem,

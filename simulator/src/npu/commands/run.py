@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from npu import timing
 from npu.commands import Subparsers
-from npu.commands.models import add_compiling, compiled, is_program
+from npu.commands.models import add_compiling, compiled, is_program, load_model
 from npu.errors import TensorError
 from npu.execute import Arrays, Execution, Input, batches, inputs_of
 from npu.feeds import read_feeds
@@ -79,8 +79,10 @@ def _device(options: Namespace) -> _Runnable:
 
 
 def _whole(options: Namespace) -> _Runnable:
-    made = compiled(options)
-    return made.program, inputs_of(made.composed), Execution(made).run
+    model = load_model(options.model)
+    made = compiled(options, model)
+    execution = Execution(made, [value.name for value in model.graph.output])
+    return made.program, inputs_of(model), execution.run
 
 
 def _top(array: NDArray[Any]) -> str:
