@@ -120,6 +120,11 @@ def fully_connected(n, x):
     return n.op("MatMul", n.op("Flatten", x), n.constant(np.ones((6 * 144, 3), np.float32)))
 
 
+def fully_connected_as_convolution(n, x):
+    n.channels[x] = 6
+    return n.conv(n.conv(x, 8, (12, 12), weights=np.full((8, 6, 12, 12), 0.01)), 4, (1, 1))
+
+
 def rows_instead_of_columns(n, x):
     return n.op("Transpose", x, perm=[0, 1, 3, 2])
 
@@ -155,6 +160,7 @@ REASONS = {
     zeros_beyond_the_window: ("Pad", "in the padding altogether"),
     transposed_convolution: ("ConvTranspose", "no transposed convolution"),
     fully_connected: ("MatMul", "fully connected"),
+    fully_connected_as_convolution: ("Conv", "fully connected layers are computed on the host"),
     rows_instead_of_columns: ("Transpose", "which axis holds its channels"),
     channels_apart: ("Slice", "does not take tensors apart"),
 }

@@ -1,11 +1,13 @@
 """Rules for operators that look at windows: convolutions, pools, and the zeros in front of them."""
 
+import math
 from collections.abc import Sequence
 
-from npu.chain import MAX_KERNEL, MAX_SIDE
+from npu.chain import MAX_KERNEL, MAX_SIDE, NATIVE_DIM, blocks
 from npu.compiler.geometry import Layout, Window, count_overhang, padded, pads_of_pad, windows
 from npu.compiler.graph import Graph
 from npu.compiler.verdicts import VIEW, WORK, Candidate, Role, Verdict, on_host
+from npu.schedule import MATRIX_BUFFER_TILES
 
 __all__ = ["average_pool", "conv", "fits_behind", "max_pool", "pad"]
 
@@ -30,6 +32,8 @@ def conv(asked: Candidate) -> Verdict:
     window = windows(asked.graph, asked.index)
     if window.kernel != weights[2:]:
         return on_host("its kernel_shape is not its weights'")
+    if _is_fully_connected(window, asked.graph.shapes[node.input[0]], weights):
+        return on_host("fully connected layers are computed on the host")
     return _check(window)
 
 
@@ -94,6 +98,19 @@ def _check(window: Window) -> Verdict:
         if before < 0 or max(before, after) >= extent or after <= -window.stride[axis]:
             return on_host("a window lies in the padding altogether")
     return WORK
+
+
+def _is_fully_connected(
+    window: Window, picture: tuple[int | None, ...], weights: tuple[int | None, ...]
+) -> bool:
+    """Whether the window is the whole picture, and its weights, each used once, would come from DRAM.
+
+    TensorFlow's VGG has its first fully connected layer as such a convolution; the firmware ends in front of it.
+    """
+    tiles = (
+        blocks(weights[0] or 0, NATIVE_DIM) * blocks(weights[1] or 0, NATIVE_DIM) * math.prod(window.kernel)
+    )
+    return window.kernel == picture[2:] and max(window.pads) <= 0 and tiles > 2 * MATRIX_BUFFER_TILES
 
 
 def _same_channels(asked: Candidate) -> bool:
