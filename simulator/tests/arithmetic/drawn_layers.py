@@ -10,7 +10,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
-from exact_npu import FLOAT16, FLOAT32, Picture, Quantiser, Vector, power_of_two, rounded
+from exact_npu import EXPONENTS, FLOAT16, FLOAT32, Picture, Quantiser, Vector, power_of_two, rounded
 from npu.bfp import PRESETS, Accumulation, Rounding
 from npu.chain import EXPANDER_KERNEL, Chain, Kind, Need, Stage, Tensor
 from npu.program import Program
@@ -40,6 +40,7 @@ class Draw:
         self.filters: list[list[list[Vector]]] = []  # per chain: [out][tap][in], float16 numbers
         self.vectors: list[Vector] = []
         self.outputs: tuple[int, ...] = ()
+        self.exponents_of_weights: tuple[int, int] | None = None  # drawn from these, instead of quantised
 
     def below(self, count: int) -> int:
         return int(self.source.random() * count)
@@ -184,6 +185,9 @@ class Draw:
             for tap in taps
             for block in quantiser.blocks(tap)
         ]
+        if self.exponents_of_weights is not None:
+            least, greatest = self.exponents_of_weights
+            blocks = [block._replace(exponent=least + self.below(greatest - least + 1)) for block in blocks]
         return Program(
             name=self.name,
             sku="bw-cnn-a10",
@@ -306,6 +310,17 @@ def network(d: Draw) -> None:
     d.outputs = d.choose((), (u, y), (y, w, u))
 
 
+def extremes(d: Draw) -> None:
+    """Weights with exponents that no compiler gives and any program may: sums beyond float32 and below it."""
+    d.input(2, 2, d.choose(3, 20))
+    d.add(Kind.CONV, 0, 4, stage=d.stage(), kernel=d.choose(ONE, (1, 2)))
+    least, greatest = d.exponents_of_weights = EXPONENTS[d.form.exponent_bits]
+    if d.chance(0.5):  # around what float32 just loses, or where the format ends
+        d.exponents_of_weights = (
+            (max(-150, least), max(-100, least + 8)) if d.chance(0.5) else (greatest - 8, greatest)
+        )
+
+
 def cancelling(d: Draw) -> None:
     """Taps that cancel in pairs with a span of some 40 bits: every addition loses something else."""
     d.input(3, 3, 3)
@@ -406,6 +421,7 @@ RECIPES: dict[str, Callable[[Draw], None]] = {
         network,
         cancelling,
         far_apart,
+        extremes,
         zeros,
         tie,
     )

@@ -9,6 +9,7 @@ own, so that a test can break one (`mutants.py`).
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cache
 from typing import NamedTuple
 
 from npu.bfp import Accumulation, Preset, Rounding
@@ -41,14 +42,17 @@ class Block(NamedTuple):
     exponent: int
 
 
+@cache
 def power_of_two(exponent: int) -> Fraction:
     return Fraction(1 << exponent) if exponent >= 0 else Fraction(1, 1 << -exponent)
 
 
 def floor_log2(x: Fraction) -> int:
     """For x > 0, by comparing whole numbers."""
-    found = x.numerator.bit_length() - x.denominator.bit_length()
-    return found if x >= power_of_two(found) else found - 1
+    above, below = x.numerator, x.denominator
+    found = above.bit_length() - below.bit_length()
+    reached = above >= below << found if found >= 0 else above << -found >= below
+    return found if reached else found - 1
 
 
 def negative(x: float) -> bool:
@@ -60,8 +64,8 @@ def rounded(x: Fraction, form: Binary) -> float:
     """The nearest number of the format, ties to even; a negative number that rounds to zero gives -0."""
     if x == 0:
         return 0.0
-    unit = power_of_two(max(floor_log2(abs(x)), form.least) - form.digits + 1)
-    result = float(round(x / unit) * unit)
+    unit = max(floor_log2(abs(x)), form.least) - form.digits + 1
+    result = math.ldexp(round(x * power_of_two(-unit)), unit)  # exact: puts the exponent to the whole number
     if form.largest is not None:
         result = min(max(result, -form.largest), form.largest)
     return -abs(result) if x < 0 else result
@@ -109,7 +113,7 @@ class Quantiser:
 
     def values(self, blocks: list[Block]) -> Vector:
         unit = 1 - self.form.mantissa_bits
-        return [float(q * power_of_two(block.exponent + unit)) for block in blocks for q in block.mantissas]
+        return [math.ldexp(q, block.exponent + unit) for block in blocks for q in block.mantissas]
 
 
 class Machine:
