@@ -14,7 +14,6 @@ pytestmark = pytest.mark.network
 def test_programs_without_weights_are_the_compilers(name: str) -> None:
     made = compile_model(build_onnx(table(name).device_part(), calibrated=False)).program
     bare = program_of(table(name), "msfp-a10")
-    assert bare.need == made.need
-    assert estimate(bare).latency_ms == pytest.approx(estimate(made).latency_ms, rel=0.01)
-    if name != "ssd_vgg300":  # whose heads the compiler puts into another order
-        assert (bare.chains, bare.tensors, bare.loads) == (made.chains, made.tensors, made.loads)
+    assert (bare.need, bare.outputs) == (made.need, made.output_tensors)
+    assert (bare.chains, bare.tensors, bare.loads) == (made.chains, made.tensors, made.loads)
+    assert estimate(bare).latency_ms == estimate(made).latency_ms
