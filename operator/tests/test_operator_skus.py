@@ -128,6 +128,18 @@ def test_a_node_that_leaves_restarts_nobody() -> None:
     assert (off(after), revision(after)) == ({"b"}, revision(before))
 
 
+def test_a_node_whose_cards_become_another_kind_is_used_by_those_who_find_no_place() -> None:
+    before = plan(image=built(A10), devices=cards(a=CNN, b=CNN))
+    world: dict[str, Any] = {
+        "image": built(A10), "devices": cards(a=CNN, b=A10), "deployment": deployment(before),
+    }  # fmt: skip
+    assert off(before) == {"a", "b"}
+    serves = server_pod("p1", revision(before), node="b", ready=True)
+    assert off(plan(**world, pods=(serves,))) == {"a", "b"}, "nobody lacks a place, nobody is restarted"
+    waits = server_pod("p2", revision(before), why=LACK, placed=-60)
+    assert off(plan(**world, pods=(serves, waits))) == {"a"}
+
+
 def test_an_image_that_is_gone_restarts_nobody() -> None:
     before = deployment(plan(image=built(A10), devices=cards(a=CNN, b=A10)))
     after = plan(image=None, devices=cards(a=CNN, b=A10), deployment=before, status=GOOD)

@@ -45,8 +45,8 @@ def offload(
         if conversion.require_fpga:
             raise Terminal(
                 "DoesNotFit",
-                f"spec.conversion.sku {conversion.sku}: the model does not fit the FPGA: {error}. Or name a larger "
-                "card, or set spec.conversion.requireFpga to false to serve it on the host.",
+                f"spec.conversion.sku: {error}. Otherwise name a larger card, or set spec.conversion.requireFpga to "
+                "false to serve it on the host.",
             ) from error
         parts, _ = _host_only(model, str(error), say)
         nodes = len(model.proto.graph.node)

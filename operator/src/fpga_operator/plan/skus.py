@@ -3,7 +3,7 @@
 A program runs on one kind only, and all kinds are one resource to the scheduler. The operator may not label nodes, so a
 pod's template names the nodes to keep off. Those names change with the cluster; a template must not, or each node that
 joins would restart every server. So the names are taken when there is a new revision anyway, and later only when a pod
-of this one stands on a node that it should have kept off.
+of this one stands on a node that it should have kept off, or finds no place and is kept off one that would do by now.
 """
 
 from collections.abc import Iterable
@@ -25,6 +25,7 @@ class Skus:
     wanted: str | None
     there: frozenset[str]
     others: frozenset[str]  # nodes with cards, and none of the wanted kind
+    fitting: frozenset[str]  # nodes with cards of the wanted kind
 
     @classmethod
     def of(cls, wanted: str | None, devices: Iterable[DeviceView]) -> "Skus":
@@ -34,9 +35,10 @@ class Skus:
             kinds.setdefault(device.node, set()).add(device.sku)
         there = frozenset(sku for found in kinds.values() for sku in found if sku)
         if wanted is None:
-            return cls(None, there, frozenset())
+            return cls(None, there, frozenset(), frozenset())
         others = frozenset(node for node, found in kinds.items() if found - {""} and wanted not in found)
-        return cls(wanted, there, others)
+        fitting = frozenset(node for node, found in kinds.items() if wanted in found)
+        return cls(wanted, there, others, fitting)
 
     def lacking(self) -> str:
         """Say that no card of the wanted kind is there, and the cure; nothing where one is, or may be."""
@@ -81,9 +83,11 @@ def placed(pod: Manifest, live: Manifest | None, pods: Iterable[PodView], skus: 
         revision = template["metadata"]["labels"].get(REVISION_LABEL)
         off = kept_off(template["spec"])
         same = keeping_off(pod, off)
-        wrong = skus.others - off
-        if revision_of(same) == revision and not any(
-            view.alive and view.revision == revision and view.node in wrong for view in pods
-        ):
+        mine = [view for view in pods if view.alive and view.revision == revision]
+        misplaced = any(view.node in skus.others - off for view in mine)
+        kept_out = bool(off & skus.fitting) and any(
+            not view.scheduled and view.unplaced_at is not None for view in mine
+        )
+        if revision_of(same) == revision and not misplaced and not kept_out:
             return same
     return keeping_off(pod, skus.others)
