@@ -56,6 +56,8 @@ def average_pool(asked: Candidate) -> Verdict:
         return on_host("its output does not have its input's channels")
     if window.dilation != (1, 1):
         return on_host("it is dilated")
+    if min(window.pads) < 0 and given.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER"):
+        return on_host("its stride passes over pixels, and runtimes differ in what `SAME` means then")
     if max(window.pads) > 0:
         if not given.get("count_include_pad", 0):
             return on_host("its padding does not count, and the device divides by the whole window")
