@@ -18,7 +18,7 @@ from npu.errors import NothingToOffload
 __all__ = ["Region", "choose"]
 
 # What may read the region's input: no float16 stage on raw pictures.
-STARTERS = ("Add", "AveragePool", "Concat", "Conv", "MaxPool", "Sum")
+STARTERS = ("Add", "AveragePool", "Concat", "Conv", "MaxPool", "Pad", "Sum")
 
 TOO_MANY = "behind the last convolution; with it more tensors would have to leave the device"
 AVERAGED = "whole pictures are averaged on the host, in float32"
@@ -53,9 +53,10 @@ def choose(graph: Graph, verdicts: list[Verdict]) -> Region:
     for start in sorted(tensors & known.keys(), key=lambda name: (graph.producer.get(name, -1), name)):
         if best is not None and left[graph.producer.get(start, -1) + 1] < best[0][0]:
             break
-        if not _starts(graph, verdicts, start):
+        convolved, others = _readers_of_start(graph, verdicts, start)
+        if not convolved:
             continue
-        region = _region(graph, verdicts, start, known, macs)
+        region = _region(graph, verdicts, start, others, known, macs)
         if region is None:
             continue
         borders = (region.input_layout is Layout.NHWC) + all(
@@ -70,23 +71,31 @@ def choose(graph: Graph, verdicts: list[Verdict]) -> Region:
     return best[1]
 
 
-def _starts(graph: Graph, verdicts: list[Verdict], start: str) -> bool:
-    operators = [
-        "Conv" if graph.nodes[reader].op_type == "Pad" else graph.nodes[reader].op_type
+def _readers_of_start(graph: Graph, verdicts: list[Verdict], start: str) -> tuple[bool, set[int]]:
+    """Whether a convolution reads the tensor, and who else does that may not be the first on the device."""
+    readers = [
+        reader
         for reader in real_readers(graph, verdicts, start)
         if reader >= 0 and verdicts[reader].role is not Role.HOST
     ]
-    return "Conv" in operators and all(operator in STARTERS for operator in operators)
+    operators = {reader: graph.nodes[reader].op_type for reader in readers}
+    convolved = any(operator in ("Conv", "Pad") for operator in operators.values())
+    return convolved, {reader for reader, operator in operators.items() if operator not in STARTERS}
 
 
 def _region(
-    graph: Graph, verdicts: list[Verdict], start: str, known: dict[str, Layout], macs: list[int]
+    graph: Graph,
+    verdicts: list[Verdict],
+    start: str,
+    others: set[int],
+    known: dict[str, Layout],
+    macs: list[int],
 ) -> Region | None:
-    within = _reachable(graph, verdicts, start)
+    within = _reachable(graph, verdicts, start, others)
     heavy = _ancestors(graph, within, [index for index in within if macs[index]])
     averages = {index for index in within - heavy if _is_of_whole_picture(graph, index)}
     if averages:  # as the last step they are better off in float32, and cost the host nothing
-        within = _reachable(graph, verdicts, start, averages)
+        within = _reachable(graph, verdicts, start, averages | others)
     work = {index for index in within if verdicts[index].role is Role.WORK}
     after: dict[int, list[int]] = {}
     escaping = set()
@@ -113,9 +122,7 @@ def _region(
     )
 
 
-def _reachable(
-    graph: Graph, verdicts: list[Verdict], start: str, without: Set[int] = frozenset()
-) -> set[int]:
+def _reachable(graph: Graph, verdicts: list[Verdict], start: str, without: Set[int]) -> set[int]:
     """Nodes that can run on the device and depend on `start` and constants alone."""
     found: set[int] = set()
     for index in range(graph.producer.get(start, -1) + 1, len(graph.nodes)):
