@@ -28,18 +28,21 @@ def build_graph(network: Network, pictures: Any) -> dict[str, Any]:
 
 def assign(session: Any, network: Network, weights: Mapping[str, NDArray[np.float32]]) -> None:
     """Give the graph's variables the arrays of the same names."""
-    wanted = {name for name, _ in network.variables()}
-    for variable in tf.compat.v1.global_variables():
-        name = variable.name.partition(":")[0]
-        if name in wanted:
-            variable.load(weights[name], session)
+    variables = _variables(network)
+    values = {v.initializer.inputs[1]: weights[name] for name, v in variables.items()}
+    session.run([v.initializer for v in variables.values()], values)
 
 
 def restore(session: Any, network: Network, checkpoint: str) -> None:
     """Fill the variables from a checkpoint file; TensorFlow's error names those that it lacks."""
+    tf.compat.v1.train.Saver(_variables(network)).restore(session, checkpoint)
+
+
+def _variables(network: Network) -> dict[str, Any]:
+    """The network's variables in the default graph, by name."""
     wanted = {name for name, _ in network.variables()}
-    variables = [v for v in tf.compat.v1.global_variables() if v.name.partition(":")[0] in wanted]
-    tf.compat.v1.train.Saver(variables).restore(session, checkpoint)
+    named = {v.name.partition(":")[0]: v for v in tf.compat.v1.global_variables()}
+    return {name: variable for name, variable in named.items() if name in wanted}
 
 
 def _layer(layer: Layer, inputs: list[Any], given: Shape, made: Shape) -> Any:
@@ -82,10 +85,9 @@ def _layer(layer: Layer, inputs: list[Any], given: Shape, made: Shape) -> Any:
 
 
 def _variable(layer: Layer, part: str, shape: tuple[int, ...]) -> Any:
-    start = np.ones if part in ("gamma", "moving_variance") else np.zeros
-    return tf.compat.v1.get_variable(
-        f"{layer.variable}/{part}", initializer=tf.constant(start(shape, np.float32)), trainable=False
-    )
+    v1 = tf.compat.v1
+    start = v1.ones_initializer() if part in ("gamma", "moving_variance") else v1.zeros_initializer()
+    return v1.get_variable(f"{layer.variable}/{part}", shape, tf.float32, initializer=start, trainable=False)
 
 
 def _padded(layer: Layer, x: Any, given: Shape) -> tuple[Any, str]:
