@@ -313,6 +313,18 @@ def test_what_the_compiler_said_before_any_device_is_used() -> None:
     ]
 
 
+def test_what_the_host_computes_alone() -> None:
+    alone = {
+        "offloadedOps": 0,
+        "hostOps": 1,
+        "hostReasons": [{"operator": "Sin", "count": 1, "reason": "unknown"}],
+    }
+    assert lines(seen(model(ready(), device=alone))) == [
+        "FpgaModel net  Ready      the host computes everything",
+        "    on the host: 1 Sin (unknown)",
+    ]
+
+
 def test_what_does_not_fit_its_card() -> None:
     why = stalled("spec.conversion.sku bw-a10: layer 'c' needs 9 vectors")
     printed = lines(seen(model(*why, device=UNFIT)))

@@ -281,6 +281,17 @@ def test_what_the_host_takes_over_is_told() -> None:
     assert told(done(device), "Converted")[2] == "converted to ONNX; no part runs on the FPGA; too wide"
 
 
+def test_a_model_for_the_host_alone_is_told() -> None:
+    device = {
+        "offloadedOps": 0,
+        "hostOps": 1,
+        "hostReasons": [{"operator": "Sin", "count": 1, "reason": "no"}],
+    }
+    result = done(device)
+    assert told(result, "Converted")[2] == "converted to ONNX; no part runs on the FPGA"
+    assert result.status["device"] == device
+
+
 def test_what_does_not_fit_is_told() -> None:
     failed = ended(65, "Error", step="convert", reason="DoesNotFit", message="layer 'c' needs 9 vectors")
     result = plan_model(

@@ -121,7 +121,11 @@ def test_without_an_fpga_the_host_computes_all(convert_job: Make, work: Workspac
         "deviceInput": "",
         "deviceOutput": "",
     }
-    assert report["device"] is None
+    assert report["device"] == {
+        "offloadedOps": 0,
+        "hostOps": 1,
+        "hostReasons": [{"operator": "Sin", "count": 1, "reason": "the device has no such operator"}],
+    }
     assert report["parity"]["maxAbs"] == 0
 
 

@@ -25,7 +25,8 @@ def offload(
 ) -> tuple[Parts, dict[str, Any] | None]:
     """Partition and compile for the card that is asked for; return the parts and what is known of the device.
 
-    None is known where nothing could be offloaded; `fits` is False where the host computes what does not fit.
+    Without a program there are no figures: `fits` is False where the host computes what does not fit, and absent where
+    nothing could be offloaded; None is known where the compiler could not read the model.
 
     Raises:
         Terminal: DoesNotFit, NothingToOffload, UnsupportedOperator, InvalidModel, InvalidJob.
@@ -40,7 +41,9 @@ def offload(
                 f"spec.conversion.requireFpga: no part of the model can run on the FPGA ({_counted(error.reasons)}). "
                 "Set requireFpga to false to serve it on the host, or use a convolutional network.",
             ) from error
-        return _host_only(model, f"nothing to offload: {error}", say)
+        parts = _host_only(model, f"nothing to offload: {error}", say)
+        reasons = host_reasons(error.reasons)
+        return parts, {"offloadedOps": 0, "hostOps": len(model.proto.graph.node), "hostReasons": reasons}
     except DoesNotFit as error:
         if conversion.require_fpga:
             raise Terminal(
@@ -48,7 +51,7 @@ def offload(
                 f"spec.conversion.sku: {error}. Otherwise name a larger card, or set spec.conversion.requireFpga to "
                 "false to serve it on the host.",
             ) from error
-        parts, _ = _host_only(model, str(error), say)
+        parts = _host_only(model, str(error), say)
         nodes = len(model.proto.graph.node)
         unfit = {"operator": "all", "count": max(1, nodes), "reason": _cut(f"does not fit: {error}")}
         return parts, {
@@ -67,7 +70,7 @@ def offload(
     except (CompileError, NpuError, ValueError) as error:
         if conversion.require_fpga:
             raise Terminal("UnsupportedOperator", f"spec.source: {error}") from error
-        return _host_only(model, str(error), say)
+        return _host_only(model, str(error), say), None
     say(f"compiled: {compiled.offloaded_ops} operators on the device, {compiled.host_ops} on the host")
     for operator, reason in list(compiled.host_reasons.items())[:50]:
         say(f"  host: {operator}: {reason}")
@@ -118,9 +121,9 @@ def _counted(reasons: Mapping[str, str]) -> str:
     return listed([f"{count} {kind}: {reason}" for (kind, reason), count in sorted(counts.items())], 8)
 
 
-def _host_only(model: FloatModel, why: str, say: Callable[[str], None]) -> tuple[Parts, None]:
+def _host_only(model: FloatModel, why: str, say: Callable[[str], None]) -> Parts:
     say(f"the host computes everything: {why}")
-    return Parts(pre=_bytes(model.proto), composed=_bytes(with_decoder(model.proto, model.decode))), None
+    return Parts(pre=_bytes(model.proto), composed=_bytes(with_decoder(model.proto, model.decode)))
 
 
 def with_decoder(proto: onnx.ModelProto, decode: dict[str, Any] | None) -> onnx.ModelProto:

@@ -32,7 +32,8 @@ class HostReason:
 class Device:
     """What the compiler said of a model on an FPGA; the time is simulated, milliseconds a picture.
 
-    `sku` is the kind of card. Of what does not fit it (`fits` False) there are no figures.
+    `sku` is the kind of card. There are no figures of what does not fit it (`fits` False), nor where the host computes
+    everything.
     """
 
     offloaded_ops: int
@@ -174,8 +175,8 @@ def _versioned(entry: Entry, status: Mapping[str, Any]) -> Entry:
 
 
 def _device(told: Mapping[str, Any]) -> Device | None:
-    """Return what a status says of the device; None where it says nothing, or where the host computes everything."""
-    if "latencyMs" not in told and told.get("fits") is not False:
+    """Return what a status says of the device; None where it says nothing."""
+    if "latencyMs" not in told and told.get("fits") is not False and not told.get("hostReasons"):
         return None
     return Device(
         offloaded_ops=told.get("offloadedOps", 0),

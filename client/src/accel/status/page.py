@@ -109,6 +109,9 @@ def _device(device: Device) -> Iterator[str]:
     if device.fits is False:
         yield f"does not fit {device.sku or 'the FPGA'}"
         return
+    if device.latency_ms is None:
+        yield "the host computes everything"
+        return
     yield f"{device.offloaded_ops} of {device.offloaded_ops + device.host_ops} operators on the FPGA" + (
         f" ({device.sku})" if device.sku else ""
     )

@@ -212,7 +212,7 @@ def _done(conditions: Conditions, desired: ModelDesired, status: FpgaModelStatus
     told = "converted to ONNX; no part runs on the FPGA"
     if device is not None and device.fits is False:
         told += f"; {device.host_reasons[0].reason}" if device.host_reasons else ""
-    elif device is not None:
+    elif device is not None and device.offloaded_ops != 0:
         ran = counted(device.offloaded_ops or 0, "operator runs", "operators run")
         told = f"{ran} on the FPGA, {device.host_ops} on the host"
     conditions.set("Converted", True, "Converted", told)
