@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import shape_inference
 
 from npu.compiler.folding import array, fold
+from npu.compiler.functions import expanded
 from npu.errors import UnsupportedModel
 
 __all__ = ["Graph", "attributes", "label", "load", "reads"]
@@ -72,6 +73,8 @@ def load(model: Any) -> Graph:
         if any(length < 0 for length in tensor.dims):
             raise UnsupportedModel(f"the constant {tensor.name!r} is damaged: it has negative lengths")
     _check_names(model)
+    if model.functions:
+        return load(expanded(model))
     _check_nodes(model)
     inputs = [value for value in model.graph.input if value.name not in constants]
     nodes = _needed(list(fold(model, constants)), model)
