@@ -229,7 +229,11 @@ class Device(ApiModel):
     inferences_per_second: float | None = Field(
         default=None, description="Estimated pictures a second on one device."
     )
-    bound_by: Short | None = Field(default=None, description="What limits it: compute, dram or host.")
+    bound_by: Short | None = Field(
+        default=None,
+        description="What limits it: compute, dram, issue (of instructions), host (PCIe and driver) or latency (of the "
+        "pipeline).",
+    )
     offloaded_ops: int | None = Field(default=None, description="ONNX operators that run on the device.")
     host_ops: int | None = Field(default=None, description="ONNX operators that stay on the host.")
     host_reasons: Annotated[tuple[HostReason, ...], Field(max_length=16)] | None = Field(
