@@ -10,7 +10,7 @@ import pytest
 from accel_toolchain import jobs, results
 from accel_toolchain.conditions import Terminal
 from accel_toolchain.jobs import Conversion
-from accel_toolchain.offload import host_reasons
+from accel_toolchain.offload import counted, host_reasons
 from accel_toolchain.push import push
 from accel_toolchain.versions import model_key
 from accel_toolchain.workspace import Workspace, write_note
@@ -102,7 +102,7 @@ def test_a_version_tells_its_card(
 def test_reasons_are_counted_and_bounded() -> None:
     reasons = {f"Sin 'sin{number}'": "the device has no such operator" for number in range(3)}
     reasons |= {f"Op{number} 'x'": "y" * 999 for number in range(30)}
-    told = host_reasons(reasons)
+    told = host_reasons(counted(reasons))
     assert told[0] == {"operator": "Sin", "count": 3, "reason": "the device has no such operator"}
     assert len(told) == 16
     assert {len(entry["reason"]) for entry in told[1:]} == {160}
@@ -112,7 +112,7 @@ def test_a_result_without_room_loses_the_rarest_reasons_and_keeps_the_figures() 
     device = {
         "fits": True,
         "tiles": 5,
-        "hostReasons": host_reasons({f"Op{n} 'x'": "ä" * 300 for n in range(16)}),
+        "hostReasons": host_reasons(counted({f"Op{n} 'x'": "ä" * 300 for n in range(16)})),
     }
     encoded = results.fit(results.success("push", versions=[], device=device))
     told = json.loads(encoded)["device"]

@@ -1,11 +1,11 @@
 """Deciding what the FPGA computes: compile, estimate, compose."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import onnx
-from npu.compiler import compile_model
+from npu.compiler import OnHost, compile_model
+from npu.compiler.account import count
 from npu.errors import CompileError, DoesNotFit, NothingToOffload, NpuError, SkuError, UnsupportedModel
 from npu.timing import estimate
 
@@ -35,14 +35,15 @@ def offload(
         compiled = compile_model(model.proto, precision=conversion.precision, sku=conversion.sku)
         timing = estimate(compiled.program, conversion.sku)
     except NothingToOffload as error:
+        stays = counted(error.reasons)
         if conversion.require_fpga:
             raise Terminal(
                 "NothingToOffload",
-                f"spec.conversion.requireFpga: no part of the model can run on the FPGA ({_counted(error.reasons)}). "
+                f"spec.conversion.requireFpga: no part of the model can run on the FPGA ({_listed(stays)}). "
                 "Set requireFpga to false to serve it on the host, or use a convolutional network.",
             ) from error
         parts = _host_only(model, f"nothing to offload: {error}", say)
-        reasons = host_reasons(error.reasons)
+        reasons = host_reasons(stays)
         return parts, {"offloadedOps": 0, "hostOps": len(model.proto.graph.node), "hostReasons": reasons}
     except DoesNotFit as error:
         if conversion.require_fpga:
@@ -84,7 +85,7 @@ def offload(
         "boundBy": timing.bound_by,
         "offloadedOps": compiled.offloaded_ops,
         "hostOps": compiled.host_ops,
-        "hostReasons": host_reasons(compiled.host_reasons),
+        "hostReasons": host_reasons(compiled.host_counts),
     }
     parts = Parts(
         pre=_bytes(compiled.pre),
@@ -97,28 +98,26 @@ def offload(
     return parts, device
 
 
-def host_reasons(reasons: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return why operators stay on the host, for the status: the most frequent pairs first, at most 16."""
-    counts = sorted(_counts(reasons).items(), key=lambda entry: (-entry[1], entry[0]))
+def host_reasons(stays: Iterable[OnHost]) -> list[dict[str, Any]]:
+    """Return why operators stay on the host, for the status: the most frequent first, as they come, at most 16."""
     return [
-        {"operator": operator, "count": count, "reason": _cut(reason)}
-        for (operator, reason), count in counts[:_REASONS]
+        {"operator": entry.operator, "count": entry.count, "reason": _cut(entry.reason)}
+        for entry in list(stays)[:_REASONS]
     ]
 
 
-def _counts(reasons: Mapping[str, str]) -> Counter[tuple[str, str]]:
+def counted(reasons: Mapping[str, str]) -> tuple[OnHost, ...]:
     """Count nodes, `Type 'name'` to reason, by type and reason."""
-    return Counter((operator.partition(" ")[0], reason) for operator, reason in reasons.items())
+    return count((*label.partition(" ")[::2], reason) for label, reason in reasons.items())
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= _REASON_CHARACTERS else f"{text[: _REASON_CHARACTERS - 1]}…"
 
 
-def _counted(reasons: Mapping[str, str]) -> str:
-    """Return operators' reasons as counts of types: `2 MatMul: …, 1 Sin: …`."""
-    counts = _counts(reasons)
-    return listed([f"{count} {kind}: {reason}" for (kind, reason), count in sorted(counts.items())], 8)
+def _listed(stays: Iterable[OnHost]) -> str:
+    """Return them for a message: `2 MatMul: …, 1 Sin: …`."""
+    return listed([f"{entry.count} {entry.operator}: {entry.reason}" for entry in stays], 8)
 
 
 def _host_only(model: FloatModel, why: str, say: Callable[[str], None]) -> Parts:
