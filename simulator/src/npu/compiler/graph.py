@@ -5,6 +5,7 @@ reads what.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import onnx
@@ -35,6 +36,10 @@ class Graph:
     producer: dict[str, int] = field(default_factory=dict)
     consumers: dict[str, list[int]] = field(default_factory=dict)
 
+    @cached_property
+    def _output_names(self) -> set[str]:
+        return {value.name for value in self.outputs}
+
     def constant(self, name: str) -> NDArray[Any]:
         """The value of a constant tensor."""
         return array(self.constants[name])
@@ -53,7 +58,7 @@ class Graph:
 
     def output_names(self) -> set[str]:
         """The names of the model's outputs."""
-        return {value.name for value in self.outputs}
+        return self._output_names
 
 
 def load(model: Any) -> Graph:

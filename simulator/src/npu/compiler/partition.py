@@ -7,6 +7,7 @@ have several outputs: whatever is read elsewhere. Views at its end stay on the h
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import accumulate
 
 from npu.compiler.border import outputs_of
@@ -20,6 +21,7 @@ __all__ = ["Region", "choose"]
 # What may read the region's input: no float16 stage on raw pictures.
 STARTERS = ("Add", "AveragePool", "Concat", "Conv", "MaxPool", "Pad", "Sum")
 
+MOST_VISITS = 200_000  # of nodes while parts are compared: beyond any network, but some files mean no network
 TOO_MANY = "behind the last convolution; with it more tensors would have to leave the device"
 AVERAGED = "whole pictures are averaged on the host, in float32"
 
@@ -49,14 +51,19 @@ def choose(graph: Graph, verdicts: list[Verdict]) -> Region:
     macs = [_macs(graph, index) if verdict.role is Role.WORK else 0 for index, verdict in enumerate(verdicts)]
     left = [*accumulate(reversed(macs), initial=0)][::-1]  # by a node and all that follow it in the file
     best: tuple[tuple[int, int, int, int], Region] | None = None
+    visits = 0
     tensors = {name for i, v in enumerate(verdicts) if v.role is not Role.HOST for name in graph.inputs_of(i)}
     for start in sorted(tensors & known.keys(), key=lambda name: (graph.producer.get(name, -1), name)):
         if best is not None and left[graph.producer.get(start, -1) + 1] < best[0][0]:
             break
+        maker = graph.producer.get(start)
+        if maker is not None and verdicts[maker].role is Role.VIEW:
+            continue  # what the view reads is as good a start
         convolved, others = _readers_of_start(graph, verdicts, start)
-        if not convolved:
+        if not convolved or visits > MOST_VISITS:
             continue
         region = _region(graph, verdicts, start, others, known, macs)
+        visits += len(region.nodes) if region is not None else 1
         if region is None:
             continue
         borders = (region.input_layout is Layout.NHWC) + all(
@@ -125,11 +132,19 @@ def _region(
 def _reachable(graph: Graph, verdicts: list[Verdict], start: str, without: Set[int]) -> set[int]:
     """Nodes that can run on the device and depend on `start` and constants alone."""
     found: set[int] = set()
-    for index in range(graph.producer.get(start, -1) + 1, len(graph.nodes)):
+    todo = sorted(set(graph.consumers.get(start, ())))  # a heap: a node comes after all that it reads
+    seen = set(todo)
+    while todo:
+        index = heappop(todo)
         inputs = graph.inputs_of(index)
         able = verdicts[index].role is not Role.HOST and index not in without
         if able and all(name == start or graph.producer.get(name, -1) in found for name in inputs):
             found.add(index)
+            for name in graph.nodes[index].output:
+                for reader in graph.consumers.get(name, ()):
+                    if reader not in seen:
+                        seen.add(reader)
+                        heappush(todo, reader)
     return found
 
 

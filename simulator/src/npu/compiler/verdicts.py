@@ -15,6 +15,9 @@ from npu.compiler.graph import Graph, attributes
 __all__ = ["VIEW", "WORK", "Candidate", "Role", "Rule", "Verdict", "on_host", "real_maker", "real_readers"]
 
 
+MOST_VIEWS = 100  # one behind the other: exporters leave a few
+
+
 class Role(Enum):
     """What becomes of a node."""
 
@@ -56,8 +59,10 @@ def real_readers(graph: Graph, verdicts: Sequence[Verdict], tensor: str) -> list
 
 
 def real_maker(graph: Graph, verdicts: Sequence[Verdict], tensor: str) -> int | None:
-    """The node that makes the tensor, seen through views; None for a model input."""
-    while tensor in graph.producer:
+    """The node that makes the tensor, seen through views; None for a model input, or behind too many views."""
+    for _ in range(MOST_VIEWS):
+        if tensor not in graph.producer:
+            break
         index = graph.producer[tensor]
         if verdicts[index].role is not Role.VIEW:
             return index

@@ -11,6 +11,8 @@ from npu.schedule import MATRIX_BUFFER_TILES
 
 __all__ = ["average_pool", "conv", "fits_behind", "max_pool", "pad"]
 
+MOST_MAKERS = 300  # looked at to know that a tensor is not negative: a dense block has about 60
+
 
 def conv(asked: Candidate) -> Verdict:
     """A convolution with constant weights; the matrix unit multiplies whole native vectors, so no groups."""
@@ -127,13 +129,17 @@ def _non_negative(graph: Graph, tensor: str, verdicts: Sequence[Verdict]) -> boo
         if name in seen:
             continue
         seen.add(name)
-        if name not in graph.producer:
+        if name not in graph.producer or len(seen) > MOST_MAKERS:
             return False
         index = graph.producer[name]
-        node = graph.nodes[index]
-        if node.op_type == "Relu" or (node.op_type == "Clip" and verdicts[index].role is Role.WORK):
+        node, role = graph.nodes[index], verdicts[index].role
+        if role is Role.HOST:
+            return False
+        if node.op_type in ("Relu", "Clip"):
             continue
-        keeps = node.op_type in ("MaxPool", "AveragePool", "Concat") or verdicts[index].role is Role.VIEW
+        if node.op_type == "MaxPool" and max(windows(graph, index).pads) > 0:
+            continue  # on the device only because its input is not negative
+        keeps = node.op_type in ("MaxPool", "AveragePool", "Concat") or role is Role.VIEW
         if not keeps or any(reads not in graph.producer for reads in graph.inputs_of(index)):
             return False
         if node.op_type == "Concat" and len(graph.inputs_of(index)) != len(node.input):
