@@ -1,4 +1,4 @@
-"""The network: five 3 x 3 convolutions with batch normalisation, one of them a residual unit, about 75,000
+"""The network: five 3 x 3 convolutions with batch normalisation, one of them a residual unit, about 43,000
 weights.
 
 It has the parts that the accelerator knows (Conv, BatchNormalization, Relu, MaxPool, Add), so that an FPGA
