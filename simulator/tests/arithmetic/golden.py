@@ -14,10 +14,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from drawn_layers import drawn
-from exact_npu import (
+from exact_npu import Machine
+from exact_numbers import (
     FLOAT16,
     FLOAT32,
-    Machine,
     Picture,
     Quantiser,
     Vector,

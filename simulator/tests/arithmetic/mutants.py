@@ -7,11 +7,11 @@ tests of an implementation could not find.
 import math
 from fractions import Fraction
 
-from exact_npu import (
+from exact_npu import Machine
+from exact_numbers import (
     FLOAT16,
     FLOAT32,
     Block,
-    Machine,
     Picture,
     Quantiser,
     Vector,

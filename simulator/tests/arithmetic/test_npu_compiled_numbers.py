@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from exact_npu import FLOAT16, FLOAT32, Quantiser, rounded
+from exact_numbers import FLOAT16, FLOAT32, Quantiser, rounded
 from golden_reader import bits16
 from npu.bfp import PRESETS, Rounding
 from npu.compiler import compile_model

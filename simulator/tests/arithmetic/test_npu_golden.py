@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_layers import COMBINATIONS
-from exact_npu import Quantiser
+from draw import COMBINATIONS
+from exact_numbers import Quantiser
 from golden_reader import GOLDEN, bits16, input_of, numbers, program_of, rounding_of, whole
 from mutants import MUTANTS
 from npu import float16

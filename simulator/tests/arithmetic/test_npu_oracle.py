@@ -5,7 +5,8 @@ import re
 
 import numpy as np
 import pytest
-from drawn_layers import COMBINATIONS, RECIPES, drawn
+from draw import COMBINATIONS
+from drawn_layers import RECIPES, drawn
 from exact_npu import Machine
 from golden_reader import bits16
 from npu.bfp import PRESETS, Rounding
