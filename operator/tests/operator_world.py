@@ -23,6 +23,21 @@ from fpga_operator.run.store import Key, Store, key_of
 from operator_samples import CONFIG, NOW, RUNNING, ended, server_pod
 
 LIMIT = 2
+# Whose versions: below which name in the registry, what refers to them, how, and whether its status runs one.
+USERS: dict[str, tuple[str, str, str, Callable[[Manifest, Manifest], bool]]] = {
+    "FpgaModel": (
+        "models",
+        "AccelImage",
+        "modelRef",
+        lambda status, version: bool(status.get("modelVersion") == version["version"]),
+    ),
+    "AccelImage": (
+        "images",
+        "AccelService",
+        "imageRef",
+        lambda status, version: str(status.get("image")).endswith(version["digest"]),
+    ),
+}
 
 
 class Killed(Exception):
@@ -175,7 +190,7 @@ class World:
         self.api = Api()
         self.seconds = 0.0
         self.sources: dict[str, str] = {}
-        self.tags: dict[str, dict[int, tuple[str, str]]] = {}  # repository -> number -> (key, digest)
+        self.tags: dict[str, dict[int, str]] = {}  # repository -> number -> digest
         self.reported: set[tuple[str, str]] = set()
         self._node()
         self.restart()
@@ -279,13 +294,13 @@ class World:
         self.api.put({**job, "status": {"conditions": conditions}})
 
     def _outcome(self, last: str, payload: Manifest) -> Manifest:
-        repository = payload["target"]["repository"]
+        repository, remembered = payload["target"]["repository"], payload["target"]["versions"]
         if last == "push":
             source = self.sources.get(payload["source"]["uri"])
             if source is None:
                 return {"ok": False, "reason": "SourceNotFound", "message": "push it", "retry": False}
             content = digest_of("model", source, payload["conversion"])
-            number = self._version(repository, content, content)
+            number = self._version(repository, content, remembered)
             return {
                 "ok": True,
                 "model": self._entry(repository, number),
@@ -295,7 +310,7 @@ class World:
         if not self.holds(model["repository"], model["digest"]):
             return {"ok": False, "reason": "ModelNotFound", "message": "gone", "retry": False}
         content = digest_of("image", payload["base"], model["digest"])
-        number = self._version(repository, content, content)
+        number = self._version(repository, content, remembered)
         more = {"modelVersion": model["version"], "modelDigest": model["digest"]}
         return {
             "ok": True,
@@ -305,16 +320,21 @@ class World:
         }
 
     def holds(self, repository: str, digest: str) -> bool:
-        return any(there == digest for _, there in self.tags.get(repository, {}).values())
+        return digest in self.tags.get(repository, {}).values()
 
-    def _version(self, repository: str, key: str, digest: str) -> int:
+    def _version(self, repository: str, digest: str, remembered: dict[str, int]) -> int:
+        """Return the number of what a Job made, as the toolchain gives it: the one it has or had, or the next."""
         tags = self.tags.setdefault(repository, {})
-        number = next((n for n, (made_from, _) in tags.items() if made_from == key), max(tags, default=0) + 1)
-        tags[number] = (key, digest)
+        found = [number for number, there in tags.items() if there == digest]
+        before = remembered.get(digest, 0)
+        if not found and before and before not in tags:
+            found = [before]
+        number = max(found, default=max((*tags, *remembered.values()), default=0) + 1)
+        tags[number] = digest
         return number
 
     def _entry(self, repository: str, number: int) -> Manifest:
-        return {"version": number, "digest": self.tags[repository][number][1]}
+        return {"version": number, "digest": self.tags[repository][number]}
 
     def _entries(self, repository: str) -> list[Manifest]:
         return [self._entry(repository, n) for n in sorted(self.tags[repository], reverse=True)]
@@ -324,22 +344,27 @@ class World:
         del self.tags[repository][number]
 
     def check_history(self, key: Key, before: Manifest, after: Manifest) -> None:
-        """A version that someone names and the registry has never leaves a status; as far as the operator knows."""
-        head, kind, ref = {
-            "FpgaModel": ("models", "AccelImage", "modelRef"),
-            "AccelImage": ("images", "AccelService", "imageRef"),
-        }.get(key.kind, ("", "", ""))
+        """A version that someone uses and the registry has never leaves a status; as far as the operator knows.
+
+        And a number that stays means the same bytes.
+        """
+        if key.kind not in USERS:
+            return
+        head, kind, ref, runs = USERS[key.kind]
         repository = f"{head}/{key.namespace}/{key.name}"
-        stays = {v["version"] for v in after.get("versions", [])}
+        stays = {v["version"]: v["digest"] for v in after.get("versions", [])}
         for version in before.get("versions", []):
-            named = any(
-                body["spec"][ref] == {"name": key.name, "version": version["version"]}
+            number = version["version"]
+            assert stays.get(number, version["digest"]) == version["digest"], f"{key} gave {number} twice"
+            used = any(
+                body["spec"][ref]["name"] == key.name
+                and (body["spec"][ref].get("version") == number or runs(body.get("status") or {}, version))
                 for body in self.store.all(kind)
             )
             gone = (repository, version["digest"]) in self.reported or not self.holds(
                 repository, version["digest"]
             )
-            assert version["version"] in stays or gone or not named, f"{key} dropped {version}"
+            assert number in stays or gone or not used, f"{key} dropped {version}"
 
     def forget_ended_jobs(self) -> None:
         """Remove the Jobs whose time to live is over."""

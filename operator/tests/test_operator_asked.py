@@ -314,6 +314,21 @@ class TestModelNotFound:
         again = {"missed": (Loss(D1, 2),)}
         assert len(life.pass_over(again).children) == 1, "it was lost once more"
 
+    def test_a_miss_that_outlives_its_repair_takes_no_version_out_of_the_status(self) -> None:
+        """The build looks again in its own time; what stands in no status, the sweep removes from the registry."""
+        life, world = converted(), {"missed": (Loss(D1, 1),), "pinned": frozenset({1})}
+        life.pass_over(world)
+        life.ends(world, **pushed())
+        life.edit({"source": {"uri": "oci:///sources/digits:2"}, "historyLimit": 0})
+        life.pass_over(world)
+        two = [{"version": 2, "digest": D2}, {"version": 1, "digest": D1}]
+        life.ends(world, step="push", model=two[0], versions=two)
+        for _ in range(2):
+            assert life.pass_over(world).children == ()
+            assert [v["version"] for v in life.body["versions"]] == [2, 1]
+        life.pass_over({**world, "lost": frozenset({D1})})
+        assert [v["version"] for v in life.body["versions"]] == [2], "the registry itself says so"
+
     def test_an_old_version_cannot_be_made_again_and_the_image_says_so(self) -> None:
         life = Life({"modelRef": {"name": "net", "version": 1}}, "AccelImage")
         life.pass_over({"model": seen(2, 1)})

@@ -216,7 +216,9 @@ class WorldMachine(RuleBasedStateMachine):
             return
         number = ref.get("version", model["status"]["latestVersion"])
         versions = {v["version"]: v["digest"] for v in model["status"]["versions"]}
-        built = {v.get("modelVersion") for v in status.get("versions", [])}
+        repository = f"images/demo/{body['metadata']['name']}"
+        images = [v for v in status.get("versions", []) if self.world.holds(repository, v["digest"])]
+        built = {v.get("modelVersion") for v in images}
         if number not in versions and number not in built:
             assert ready(body) == (False, "VersionNotFound")
             assert (
@@ -225,11 +227,11 @@ class WorldMachine(RuleBasedStateMachine):
             )
             return
         assert ready(body) == (True, "Built"), status
-        assert status["image"].startswith(f"oci:///images/demo/{body['metadata']['name']}@")
+        assert status["image"].startswith(f"oci:///{repository}@")
         digest = status["image"].rpartition("@")[2]
         if number in versions:
             assert digest == digest_of("image", "r/runtime:1", versions[number])
-        assert self.world.holds(f"images/demo/{body['metadata']['name']}", digest)
+        assert self.world.holds(repository, digest)
 
     def service_is_as_asked(self, body: Spec) -> None:
         ref = body["spec"]["imageRef"]
@@ -269,6 +271,24 @@ def test_the_orderly_run() -> None:
     machine.teardown()
     assert len(machine.world.api.of("Job")) == 2
     assert machine.world.essence()["AccelService/s0"]["state"] == "Healthy"
+
+
+def test_a_pinned_version_outlives_a_miss_that_was_repaired() -> None:
+    """The build that missed it looks again in its own time, and meanwhile the model goes on to another source."""
+    machine = WorldMachine()
+    machine.the_usual_chain()
+    machine.world.settle()
+    machine.push(URIS[1])
+    machine.world.lose("models/demo/m0", 1)
+    machine.apply("AccelImage", "i1", image_spec("m0", 1, None))
+    machine.all_goes_well_for_a_while()
+    assert machine.world.essence()["AccelImage/i1"]["conditions"][0]["reason"] == "ModelNotFound"
+    assert machine.world.tags["models/demo/m0"].keys() == {1}, "it was made again"
+    machine.apply("FpgaModel", "m0", model_spec(URIS[1], False, "", 0))
+    machine.all_goes_well_for_a_while()
+    assert [v["version"] for v in machine.world.essence()["FpgaModel/m0"]["versions"]] == [2, 1]
+    machine.teardown()
+    assert machine.world.essence()["AccelImage/i1"]["modelVersion"] == 1
 
 
 @pytest.mark.parametrize("uri", URIS)

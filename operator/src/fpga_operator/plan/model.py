@@ -103,7 +103,9 @@ def plan_model(desired: ModelDesired, observed: ModelObserved, config: Config, n
     latest = next((v for v in previous.versions if v.version == previous.latest_version), None)
     lost = latest is not None and latest.digest in gone
     available = _available(previous, lost=lost)
-    status = _kept(desired, observed, previous, gone)
+    # A build's miss is of one moment and stands until its next attempt: enough to make the version again, but only
+    # the registry's own word takes one out of the status, for what no status names the sweep removes.
+    status = _kept(desired, observed, previous, gone & observed.lost)
     if (held := interruption(owner, observed.fault, "model")) is not None:
         for kind in SUB:
             conditions.keep(kind)
