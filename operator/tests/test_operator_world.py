@@ -261,7 +261,7 @@ WorldMachine.TestCase.settings = settings(
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
 )
-test_every_history_ends_well = WorldMachine.TestCase
+test_every_history_ends_well = pytest.mark.timeout(1800 if FULL else 300)(WorldMachine.TestCase)
 
 
 def test_the_orderly_run() -> None:
