@@ -75,7 +75,9 @@ class Phases:
         `show` may change a line or, with None, leave it out. With `errors` False standard error is only told
         when the program fails. Raises StepFailed with the end of what it said.
         """
-        process = subprocess.Popen(
+        lines: list[str] = []
+        told: list[str] = []
+        with subprocess.Popen(
             command,
             cwd=cwd,
             env=env,
@@ -83,22 +85,17 @@ class Phases:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if errors else subprocess.PIPE,
             text=True,
-        )
-        told: list[str] = []
-        if not errors:
-            assert process.stderr is not None
-            stderr = process.stderr
-            drain = threading.Thread(target=lambda: told.extend(stderr), daemon=True)
+        ) as process:
+            drain = threading.Thread(target=lambda: told.extend(process.stderr or ()), daemon=True)
             drain.start()
-        lines = []
-        assert process.stdout is not None
-        for raw in process.stdout:
-            line = raw.rstrip()
-            lines.append(line)
-            shown = show(line)
-            if shown is not None:
-                self.say(shown)
-        if process.wait() != 0:
+            for raw in process.stdout or ():
+                line = raw.rstrip()
+                lines.append(line)
+                shown = show(line)
+                if shown is not None:
+                    self.say(shown)
+            drain.join()
+        if process.returncode != 0:
             said = "\n".join([*lines, *(line.rstrip() for line in told)][-25:])
             raise StepFailed(f"`{' '.join(command[:6])}` ended with {process.returncode}:\n{said}")
         return lines
