@@ -19,7 +19,6 @@ CASES = [
 def tf() -> Any:
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
     return tf
 
 
