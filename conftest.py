@@ -2,7 +2,9 @@
 
 import asyncio
 import operator
+import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -20,3 +22,12 @@ def idle_event_loop() -> Iterator[None]:
     yield
     asyncio.set_event_loop(None)
     loop.close()
+
+
+@pytest.fixture(scope="session")
+def tf() -> Any:
+    """TensorFlow, imported once for all who ask for it."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import tensorflow as tf
+
+    return tf

@@ -1,7 +1,6 @@
 """A real registry for the room's tests, and jobs to run against it."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,15 +19,6 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Debian's docker-registry on a free port of 127.0.0.1."""
     with LocalRegistry(tmp_path_factory.mktemp("registry")) as local:
         yield local.endpoint
-
-
-@pytest.fixture(scope="session")
-def tf() -> Any:
-    """TensorFlow, imported once for all who ask for it."""
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    import tensorflow as tf
-
-    return tf
 
 
 @pytest.fixture

@@ -15,13 +15,6 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def tf() -> Any:
-    import tensorflow as tf
-
-    return tf
-
-
 def numbers(shape: tuple[int, ...], seed: int) -> Any:
     """Exponents over 36 bits within a block, and over all of float32 between blocks; zeros, subnormals, ties."""
     rng = np.random.default_rng(seed)
